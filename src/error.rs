@@ -1,0 +1,145 @@
+//! The one error type: what happened, why, and what to do about it.
+
+use std::error::Error as StdError;
+use std::{fmt, io};
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// What went wrong while a test was prepared, run or torn down.
+///
+/// `Display` gives the event alone, as a lowercase fragment; the cause is in [`source`](StdError::source).
+/// `Debug`, which the test harness prints for a test that returns `Err`, is written to be read by a person:
+/// the event, its causes one a line, and what to do.
+///
+/// Every error that a test is likely to meet converts into it with `?`: those of `tokio_postgres`, of the pool,
+/// of `awc` and of `std::io`; [`Error::other`] takes the rest.
+///
+/// ```
+/// use actix_shareddb::Error;
+///
+/// let error = Error::other("the fixture has no user 'alice'");
+/// assert_eq!(error.to_string(), "the fixture has no user 'alice'");
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    event: String,
+    help: Option<String>,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// An error of the test's own: a message, or any other error.
+    pub fn other(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let error = error.into();
+        Self(Box::new(Inner {
+            event: error.to_string(),
+            help: None,
+            source: error.source().map(flatten),
+        }))
+    }
+
+    /// An event of this crate, named as it reads after "failed:".
+    pub(crate) fn new(event: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            event: event.into(),
+            help: None,
+            source: None,
+        }))
+    }
+
+    /// Says what to do about it. Shown by `Debug` only.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.0.help = Some(help.into());
+        self
+    }
+
+    /// Says what caused it.
+    pub(crate) fn because(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.event)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.event)?;
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, "\n  caused by: {cause}")?;
+            source = cause.source();
+        }
+        if let Some(help) = &self.0.help {
+            write!(f, "\n  help: {}", help.replace('\n', "\n        "))?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A borrowed cause, kept as its words: an error's own source can't be moved out of it.
+fn flatten(cause: &(dyn StdError + 'static)) -> Source {
+    let mut words = cause.to_string();
+    let mut next = cause.source();
+    while let Some(cause) = next {
+        words = format!("{words}: {cause}");
+        next = cause.source();
+    }
+    words.into()
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::other(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::new("the database refused or failed a request").because(error)
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for Error {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        Self::new("the pool yielded no client").because(error)
+    }
+}
+
+impl From<Source> for Error {
+    fn from(error: Source) -> Self {
+        Self::other(error)
+    }
+}
+
+/// The errors of `awc` can't cross threads, so they are kept as their words.
+macro_rules! from_awc {
+    ($($error:ty),*) => { $(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::new("the HTTP request failed").because(flatten(&error))
+            }
+        }
+    )* };
+}
+
+from_awc!(
+    awc::error::SendRequestError,
+    awc::error::PayloadError,
+    awc::error::JsonPayloadError,
+    awc::error::WsClientError
+);
