@@ -1,5 +1,6 @@
 //! Live-server tests for actix-web on one PostgreSQL transaction.
 
 mod error;
+mod mux;
 
 pub use error::{Error, Result};

@@ -1,0 +1,371 @@
+//! The productions of PostgreSQL's `gram.y` that lead to a [`Command`], in its own names where there are any.
+//!
+//! Each takes its tokens from the front, and returns `None` where the grammar has nothing of the kind.
+
+use super::cursor::Cursor;
+use super::definition;
+use super::{Characteristics, Command, Discard, IsolationLevel};
+use crate::mux::value::Name;
+
+pub(super) fn stmt(cursor: &mut Cursor<'_>) -> Option<Command> {
+    let keyword = cursor.next()?;
+    let is = |word| keyword.is_word(word);
+    if is("BEGIN") {
+        begin(cursor, false)
+    } else if is("START") {
+        cursor.keyword("TRANSACTION")?;
+        begin(cursor, true)
+    } else if is("COMMIT") {
+        two_phase(cursor, "PREPARED", Command::CommitPrepared).or_else(|| commit(cursor))
+    } else if is("END") {
+        commit(cursor)
+    } else if is("ROLLBACK") {
+        two_phase(cursor, "PREPARED", Command::RollbackPrepared)
+            .or_else(|| rollback_to(cursor))
+            .or_else(|| rollback(cursor))
+    } else if is("ABORT") {
+        rollback(cursor)
+    } else if is("SAVEPOINT") {
+        let name = cursor.name()?;
+        cursor.end(Command::Savepoint(name))
+    } else if is("RELEASE") {
+        let name = savepoint(cursor)?;
+        cursor.end(Command::Release(name))
+    } else if is("PREPARE") {
+        two_phase(cursor, "TRANSACTION", Command::PrepareTransaction).or_else(|| prepare(cursor))
+    } else if is("EXECUTE") {
+        Some(Command::Execute(cursor.name()?))
+    } else if is("DEALLOCATE") {
+        deallocate(cursor)
+    } else if is("SET") {
+        set(cursor)
+    } else if is("RESET") {
+        reset(cursor)
+    } else if is("DISCARD") {
+        discard(cursor)
+    } else if is("DECLARE") {
+        declare_cursor(cursor)
+    } else if is("CLOSE") {
+        let command = match cursor.accept("ALL") {
+            true => Command::CloseAll,
+            false => Command::CloseCursor(cursor.name()?),
+        };
+        cursor.end(command)
+    } else if is("COPY") {
+        copy(cursor)
+    } else if is("LISTEN") {
+        let channel = cursor.name()?;
+        cursor.end(Command::Listen(channel))
+    } else if is("UNLISTEN") {
+        let command = match cursor.accept_symbol("*") {
+            true => Command::UnlistenAll,
+            false => Command::Unlisten(cursor.name()?),
+        };
+        cursor.end(command)
+    } else if is("NOTIFY") {
+        notify(cursor)
+    } else if is("LOCK") {
+        cursor.next().map(|_| Command::Lock)
+    } else if is("CALL") {
+        Some(Command::Call)
+    } else if is("DO") {
+        Some(Command::Do)
+    } else {
+        definition::stmt(&keyword, cursor)
+    }
+}
+
+fn begin(cursor: &mut Cursor<'_>, start: bool) -> Option<Command> {
+    if !start {
+        opt_transaction(cursor);
+    }
+    let modes = transaction_modes(cursor)?;
+    cursor.end(Command::Begin { start, modes })
+}
+
+fn commit(cursor: &mut Cursor<'_>) -> Option<Command> {
+    opt_transaction(cursor);
+    let chain = opt_transaction_chain(cursor)?;
+    cursor.end(Command::Commit { chain })
+}
+
+fn rollback(cursor: &mut Cursor<'_>) -> Option<Command> {
+    opt_transaction(cursor);
+    let chain = opt_transaction_chain(cursor)?;
+    cursor.end(Command::Rollback { chain })
+}
+
+fn rollback_to(cursor: &Cursor<'_>) -> Option<Command> {
+    let mut cursor = cursor.clone();
+    opt_transaction(&mut cursor);
+    cursor.keyword("TO")?;
+    let name = savepoint(&mut cursor)?;
+    cursor.end(Command::RollbackTo(name))
+}
+
+/// `[SAVEPOINT] name`, where the name may be `savepoint`.
+fn savepoint(cursor: &mut Cursor<'_>) -> Option<Name> {
+    let mut named = cursor.clone();
+    if named.accept("SAVEPOINT") && !named.is_at_end() {
+        *cursor = named;
+    }
+    cursor.name()
+}
+
+/// The commands of two-phase commit: a keyword and the global identifier of a transaction.
+fn two_phase(cursor: &Cursor<'_>, keyword: &str, command: Command) -> Option<Command> {
+    let mut cursor = cursor.clone();
+    cursor.keyword(keyword)?;
+    cursor.string()?;
+    cursor.end(command)
+}
+
+fn opt_transaction(cursor: &mut Cursor<'_>) {
+    let _ = cursor.accept("WORK") || cursor.accept("TRANSACTION");
+}
+
+fn opt_transaction_chain(cursor: &mut Cursor<'_>) -> Option<bool> {
+    if !cursor.accept("AND") {
+        return Some(false);
+    }
+    let chain = !cursor.accept("NO");
+    cursor.keyword("CHAIN")?;
+    Some(chain)
+}
+
+/// All modes up to the end, with a comma or nothing between them. The last of several about the same wins.
+fn transaction_modes(cursor: &mut Cursor<'_>) -> Option<Characteristics> {
+    let mut modes = Characteristics::default();
+    if cursor.is_at_end() {
+        return Some(modes);
+    }
+    loop {
+        if cursor.accept("ISOLATION") {
+            cursor.keyword("LEVEL")?;
+            modes.isolation = Some(isolation_level(cursor)?);
+        } else if cursor.accept("READ") {
+            let read_only = cursor.accept("ONLY");
+            if !read_only {
+                cursor.keyword("WRITE")?;
+            }
+            modes.read_only = Some(read_only);
+        } else {
+            let deferrable = !cursor.accept("NOT");
+            cursor.keyword("DEFERRABLE")?;
+            modes.deferrable = Some(deferrable);
+        }
+        if cursor.is_at_end() {
+            return Some(modes);
+        }
+        cursor.accept_symbol(",");
+    }
+}
+
+fn isolation_level(cursor: &mut Cursor<'_>) -> Option<IsolationLevel> {
+    if cursor.accept("SERIALIZABLE") {
+        Some(IsolationLevel::Serializable)
+    } else if cursor.accept("REPEATABLE") {
+        cursor.keyword("READ")?;
+        Some(IsolationLevel::RepeatableRead)
+    } else {
+        cursor.keyword("READ")?;
+        match cursor.accept("COMMITTED") {
+            true => Some(IsolationLevel::ReadCommitted),
+            false => {
+                cursor.keyword("UNCOMMITTED")?;
+                Some(IsolationLevel::ReadUncommitted)
+            }
+        }
+    }
+}
+
+fn prepare(cursor: &mut Cursor<'_>) -> Option<Command> {
+    let name = cursor.name()?;
+    let follows = cursor.accept("AS") || cursor.accept_symbol("(");
+    follows.then_some(Command::Prepare(name))
+}
+
+fn deallocate(cursor: &mut Cursor<'_>) -> Option<Command> {
+    let mut after = cursor.clone();
+    if after.accept("PREPARE") && !after.is_at_end() {
+        *cursor = after;
+    }
+    let command = match cursor.accept("ALL") {
+        true => Command::DeallocateAll,
+        false => Command::Deallocate(cursor.name()?),
+    };
+    cursor.end(command)
+}
+
+fn set(cursor: &mut Cursor<'_>) -> Option<Command> {
+    if let Some(command) = set_constraints(cursor).or_else(|| set_rest(cursor, false)) {
+        return Some(command);
+    }
+    let local = cursor.accept("LOCAL");
+    if !local {
+        cursor.keyword("SESSION")?;
+    }
+    set_rest(cursor, local)
+}
+
+fn set_constraints(cursor: &Cursor<'_>) -> Option<Command> {
+    let mut cursor = cursor.clone();
+    cursor.keyword("CONSTRAINTS")?;
+    let all = cursor.accept("ALL");
+    if !all {
+        cursor.qualified_name()?;
+        while cursor.accept_symbol(",") {
+            cursor.qualified_name()?;
+        }
+    }
+    let deferred = cursor.accept("DEFERRED");
+    if !deferred {
+        cursor.keyword("IMMEDIATE")?;
+    }
+    cursor.end(Command::SetConstraints { all, deferred })
+}
+
+/// What follows `SET` and the words LOCAL or SESSION, which are also names that a setting could have.
+fn set_rest(cursor: &Cursor<'_>, local: bool) -> Option<Command> {
+    set_transaction(cursor)
+        .or_else(|| set_session_characteristics(cursor))
+        .or_else(|| {
+            let setting = set_special(cursor).or_else(|| set_generic(cursor))?;
+            Some(Command::Set { local, setting })
+        })
+}
+
+fn set_transaction(cursor: &Cursor<'_>) -> Option<Command> {
+    let mut cursor = cursor.clone();
+    cursor.keyword("TRANSACTION")?;
+    if cursor.accept("SNAPSHOT") {
+        cursor.string()?;
+        return cursor.end(Command::SetTransactionSnapshot);
+    }
+    let modes = transaction_mode_list(&mut cursor)?;
+    Some(Command::SetTransaction(modes))
+}
+
+fn set_session_characteristics(cursor: &Cursor<'_>) -> Option<Command> {
+    let mut cursor = cursor.clone();
+    for keyword in ["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"] {
+        cursor.keyword(keyword)?;
+    }
+    let modes = transaction_mode_list(&mut cursor)?;
+    Some(Command::SetSessionCharacteristics(modes))
+}
+
+fn transaction_mode_list(cursor: &mut Cursor<'_>) -> Option<Characteristics> {
+    if cursor.is_at_end() {
+        return None;
+    }
+    transaction_modes(cursor)
+}
+
+/// The settings with a syntax of their own. Most of their words are also names of the ordinary kind.
+fn set_special(cursor: &Cursor<'_>) -> Option<String> {
+    let mut cursor = cursor.clone();
+    let setting = if cursor.accept("TIME") {
+        cursor.keyword("ZONE")?;
+        "timezone"
+    } else if cursor.accept("NAMES") {
+        "client_encoding"
+    } else if cursor.accept("SCHEMA") {
+        "search_path"
+    } else if cursor.accept("ROLE") {
+        "role"
+    } else if cursor.accept("SESSION") {
+        cursor.keyword("AUTHORIZATION")?;
+        "session_authorization"
+    } else {
+        cursor.keyword("XML")?;
+        cursor.keyword("OPTION")?;
+        "xmloption"
+    };
+    (!cursor.is_at_assignment()).then(|| setting.to_owned())
+}
+
+fn set_generic(cursor: &Cursor<'_>) -> Option<String> {
+    let mut cursor = cursor.clone();
+    let setting = cursor.setting()?;
+    cursor.is_at_assignment().then_some(setting)
+}
+
+fn reset(cursor: &mut Cursor<'_>) -> Option<Command> {
+    if cursor.accept("ALL") {
+        return cursor.end(Command::ResetAll);
+    }
+    for (words, setting) in [
+        (["TIME", "ZONE"].as_slice(), "timezone"),
+        (&["SESSION", "AUTHORIZATION"], "session_authorization"),
+        (
+            &["TRANSACTION", "ISOLATION", "LEVEL"],
+            "transaction_isolation",
+        ),
+    ] {
+        let mut cursor = cursor.clone();
+        if words.iter().all(|word| cursor.accept(word)) {
+            let setting = setting.to_owned();
+            return cursor.end(Command::Reset { setting });
+        }
+    }
+    let setting = cursor.setting()?;
+    cursor.end(Command::Reset { setting })
+}
+
+fn discard(cursor: &mut Cursor<'_>) -> Option<Command> {
+    let target = match cursor.next()? {
+        token if token.is_word("ALL") => Discard::All,
+        token if token.is_word("PLANS") => Discard::Plans,
+        token if token.is_word("SEQUENCES") => Discard::Sequences,
+        token if token.is_word("TEMP") || token.is_word("TEMPORARY") => Discard::Temp,
+        _ => return None,
+    };
+    cursor.end(Command::Discard(target))
+}
+
+fn declare_cursor(cursor: &mut Cursor<'_>) -> Option<Command> {
+    let name = cursor.name()?;
+    while !cursor.accept("CURSOR") {
+        let option = cursor.next()?;
+        let words = ["NO", "SCROLL", "BINARY", "ASENSITIVE", "INSENSITIVE"];
+        if !words.iter().any(|word| option.is_word(word)) {
+            return None;
+        }
+    }
+    let hold = cursor.accept("WITH");
+    if hold || cursor.accept("WITHOUT") {
+        cursor.keyword("HOLD")?;
+    }
+    cursor.keyword("FOR")?;
+    Some(Command::DeclareCursor { name, hold })
+}
+
+fn copy(cursor: &mut Cursor<'_>) -> Option<Command> {
+    cursor.accept("BINARY");
+    if !cursor.is_at_symbol("(") {
+        cursor.qualified_name()?;
+    }
+    cursor.skip_parentheses();
+    let from = cursor.accept("FROM");
+    if !from {
+        cursor.keyword("TO")?;
+    }
+    // PostgreSQL makes no difference between the two names.
+    if !cursor.accept("STDIN") {
+        cursor.keyword("STDOUT")?;
+    }
+    Some(match from {
+        true => Command::CopyFromStdin,
+        false => Command::CopyToStdout,
+    })
+}
+
+fn notify(cursor: &mut Cursor<'_>) -> Option<Command> {
+    let channel = cursor.name()?;
+    let payload = match cursor.accept_symbol(",") {
+        true => cursor.string()?,
+        false => Vec::new(),
+    };
+    cursor.end(Command::Notify { channel, payload })
+}

@@ -1,0 +1,6 @@
+//! The multiplexer: many sessions on one backend, in one transaction.
+
+mod command;
+mod lexer;
+mod split;
+mod value;
