@@ -1,6 +1,50 @@
-//! The multiplexer: many sessions on one backend, in one transaction.
+//! The multiplexer: many virtual sessions on one transaction of one real backend connection.
+//!
+//! ```text
+//!   client A --bytes--> message --> session A --+                       +--> backend
+//!   client B --bytes--> message --> session B --+--> state (the Mux) ---+
+//!   client C --bytes--> message --> session C --+    lease, guard,      |
+//!                                                    routing  <---------+
+//! ```
+//!
+//! The words are those of PostgreSQL's protocol chapter: frontend message, backend message, session, statement, portal,
+//! savepoint, transaction block, transaction status (`I`, `T`, `E`), command tag, simple query, extended query, Sync,
+//! ReadyForQuery. Three are our own:
+//!
+//! * the **shared transaction** is the outer one, in which all sessions live and which is rolled back at the end;
+//! * the **lease** is a session's turn on the backend, for a batch or for a whole block;
+//! * a **batch** is what a client sends up to and including a Query or a Sync.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | [`message`] | where a message begins and ends |
+//! | [`lexer`], [`split`], [`command`] | where tokens and statements begin and end, and what a statement is |
+//! | [`block`] | where a session stands in its transaction, and what the standing savepoint must do |
+//! | [`control`] | which statements are answered or refused here |
+//! | [`own`], [`deferral`], [`garbage`] | what is sent on the multiplexer's own account |
+//! | [`session`] | what a client has sent, and the names that it has given |
+//! | [`flight`] | what the backend still owes |
+//! | [`state`] | who speaks to the backend, and what it is told |
+//! | [`report`] | what a session is told when something goes wrong |
 
+mod block;
 mod command;
+mod control;
+mod deferral;
+mod flight;
+mod garbage;
 mod lexer;
-mod split;
+pub(crate) mod message;
+pub(crate) mod own;
+mod report;
+mod session;
+pub(crate) mod split;
+mod state;
 mod value;
+
+pub(crate) use deferral::Deferral;
+pub(crate) use session::SessionId;
+pub(crate) use state::{Ending, Mux, Transmit};
+
+#[cfg(test)]
+mod tests;

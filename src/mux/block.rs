@@ -1,0 +1,388 @@
+//! Where a session stands in its own transactions, and what the standing savepoint must do about it.
+//!
+//! # Theory of operation
+//!
+//! All sessions live in one outer transaction, so each of *their* transactions, whether implicit (a batch outside a
+//! block) or explicit (BEGIN ... COMMIT), is what has happened since the **standing savepoint** was set. There is
+//! always exactly one such savepoint, and it is set anew *before* a transaction, never after it:
+//!
+//! * a transaction that was kept leaves [`Work::Kept`]: the next one starts with RELEASE and SAVEPOINT, or, if it was a
+//!   plain one ([`Work::Plain`]), with one more SAVEPOINT on top;
+//! * a transaction that was undone leaves [`Work::Undone`]: the next one starts with ROLLBACK TO;
+//! * so BEGIN, COMMIT and ROLLBACK by themselves need no traffic at all, and nothing is ever sent behind a batch,
+//!   where a COPY FROM STDIN would choke on it.
+//!
+//! ```text
+//!             start                    end of batch: status T -> Kept, E -> Undone
+//!    None ------------> Implicit -----------------------------------------------> None
+//!     |                    |
+//!     | BEGIN              | BEGIN (in a simple query with several statements)
+//!     v        start       v
+//!    Open, not started --> Open, started --- status E --> Open, failed
+//!     |                    |      ^------- ROLLBACK TO -----|
+//!     | COMMIT, ROLLBACK   | COMMIT -> Kept, ROLLBACK -> Undone  (failed: both -> Undone)
+//!     v                    v
+//!    None                 None
+//! ```
+//!
+//! Two rules. Rule 1: everything that decides what the standing savepoint does lives in this file. Rule 2: this file
+//! knows no messages, no sessions and no queue; it is asked twice about each step, once ahead of time with what will
+//! hold if everything succeeds (to write a pipeline), once when the backend's reply has come (to know).
+
+use super::command::{Characteristics, ROLLBACK};
+use super::message::to_session::Report;
+
+/// A session's transaction, as its client sees it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Block {
+    /// No transaction: the next statement begins one.
+    #[default]
+    None,
+    /// The implicit transaction of a batch outside a block has begun.
+    Implicit,
+    /// BEGIN has been seen.
+    Open(Open),
+}
+
+/// An open transaction block.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Open {
+    /// Something was sent to the backend since BEGIN, so the standing savepoint guards this block.
+    pub(crate) started: bool,
+    /// The backend was told of the modes.
+    pub(crate) in_mode: bool,
+    /// A statement failed; only the end of the block or ROLLBACK TO a savepoint helps.
+    pub(crate) failed: bool,
+    /// The modes that BEGIN asked for.
+    pub(crate) modes: Characteristics,
+}
+
+/// The standing savepoint: what the work since it was set is worth, and how deep it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Guard {
+    work: Work,
+    /// How many savepoints of ours lie below.
+    depth: u8,
+}
+
+impl Guard {
+    /// The work is rolled back, which the backend doesn't know yet.
+    pub(crate) fn is_undone(self) -> bool {
+        self.work == Work::Undone
+    }
+
+    /// The savepoint that rolls back the work since the last transaction that was kept.
+    pub(crate) fn is_nested(self) -> bool {
+        self.depth > 0
+    }
+}
+
+/// What the work since the standing savepoint is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Work {
+    /// There is none.
+    #[default]
+    None,
+    /// It stays, and it was plain enough for the next savepoint to be set on top of it.
+    Plain,
+    /// It stays, and ends with its subtransaction: the savepoint is to be released and set anew.
+    Kept,
+    /// It goes: the savepoint is to be rolled back to.
+    Undone,
+    /// A transaction is under way.
+    UnderWay,
+}
+
+/// What a batch has run, as far as its savepoint is concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Executed {
+    /// Nothing: a driver prepares statements in batches of their own.
+    #[default]
+    Nothing,
+    /// Statements that leave nothing behind that ends with a subtransaction.
+    Plain,
+    Anything,
+}
+
+/// How many savepoints are set on top of each other before all are released at once.
+///
+/// To set one costs a third of what it costs to release one and set another. But PostgreSQL looks through the stack of
+/// open subtransactions to tell its own rows, so it must not grow.
+const NESTING: u8 = 15;
+
+/// How the standing savepoint is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Move {
+    /// Releases the lowest savepoint, with all above it.
+    Release,
+    /// Sets the lowest savepoint.
+    Set,
+    /// Sets one more on top.
+    Nest,
+    /// Rolls back to the lowest savepoint.
+    RollBack,
+    /// Rolls back to the one on top.
+    RollBackNested,
+}
+
+/// What has to reach the backend before a transaction's first message.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Prologue {
+    pub(crate) moves: &'static [Move],
+    pub(crate) read_only: Option<bool>,
+}
+
+/// What a client is told about a control statement that succeeded.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) tag: &'static str,
+    pub(crate) warning: Option<Report>,
+}
+
+impl Done {
+    pub(crate) fn new(tag: &'static str) -> Self {
+        Self { tag, warning: None }
+    }
+
+    fn warned(tag: &'static str, code: &'static str, message: &str) -> Self {
+        Self {
+            tag,
+            warning: Some(Report::warning(code, message)),
+        }
+    }
+}
+
+const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
+const ACTIVE_SQL_TRANSACTION: &str = "25001";
+const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
+
+/// A session's block and the standing savepoint, which change together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Standing {
+    pub(crate) block: Block,
+    pub(crate) guard: Guard,
+}
+
+impl Standing {
+    /// The transaction status that the session's client is shown.
+    pub(crate) fn status(&self) -> u8 {
+        match &self.block {
+            Block::None | Block::Implicit => b'I',
+            Block::Open(open) if open.failed => b'E',
+            Block::Open(_) => b'T',
+        }
+    }
+
+    /// A message is about to be sent: begins the transaction it belongs to, and says what must precede it.
+    pub(crate) fn start(&mut self) -> Option<Prologue> {
+        let read_only = match &mut self.block {
+            Block::Implicit => return None,
+            Block::Open(open) if open.started && open.in_mode => return None,
+            Block::Open(open) => {
+                open.started = true;
+                open.in_mode = true;
+                open.modes.read_only
+            }
+            Block::None => {
+                self.block = Block::Implicit;
+                None
+            }
+        };
+        let moves = self.move_guard();
+        Some(Prologue { moves, read_only })
+    }
+
+    /// Makes the standing savepoint guard what comes next.
+    fn move_guard(&mut self) -> &'static [Move] {
+        let work = std::mem::replace(&mut self.guard.work, Work::UnderWay);
+        match (work, self.guard.depth) {
+            (Work::None | Work::UnderWay, _) => &[],
+            (Work::Plain, depth) if depth < NESTING => {
+                self.guard.depth = depth + 1;
+                &[Move::Nest]
+            }
+            (Work::Plain | Work::Kept, _) => {
+                self.guard.depth = 0;
+                &[Move::Release, Move::Set]
+            }
+            (Work::Undone, 0) => &[Move::RollBack],
+            (Work::Undone, _) => &[Move::RollBackNested],
+        }
+    }
+
+    /// The batch's last reply has come, with the backend's own transaction status.
+    pub(crate) fn end_batch(&mut self, status: u8, executed: Executed) {
+        let failed = status == b'E';
+        match &mut self.block {
+            Block::None => {}
+            Block::Implicit if failed => self.finish(Work::Undone),
+            Block::Implicit => self.finish(match executed {
+                Executed::Nothing => Work::None,
+                Executed::Plain => Work::Plain,
+                Executed::Anything => Work::Kept,
+            }),
+            // A block in which nothing ran has no business with the backend's status.
+            Block::Open(open) if !open.started => {}
+            Block::Open(open) => open.failed = failed,
+        }
+    }
+
+    /// BEGIN, START TRANSACTION.
+    pub(crate) fn begin(
+        &mut self,
+        tag: &'static str,
+        modes: Characteristics,
+    ) -> Result<Done, Report> {
+        let started = match &mut self.block {
+            Block::Open(open) if open.failed => return Err(aborted()),
+            Block::Open(open) => {
+                // PostgreSQL warns, and obeys the modes all the same.
+                if modes.read_only == Some(true) {
+                    open.modes.read_only = modes.read_only;
+                    open.in_mode = false;
+                }
+                return Ok(Done::warned(
+                    tag,
+                    ACTIVE_SQL_TRANSACTION,
+                    "there is already a transaction in progress",
+                ));
+            }
+            Block::Implicit => true,
+            Block::None => false,
+        };
+        self.block = Block::Open(Open {
+            started,
+            in_mode: started && modes.read_only.is_none(),
+            failed: false,
+            modes,
+        });
+        Ok(Done::new(tag))
+    }
+
+    /// COMMIT, END.
+    pub(crate) fn commit(&mut self, chain: bool) -> Result<Done, Report> {
+        let failed = matches!(&self.block, Block::Open(open) if open.failed);
+        let tag = if failed { ROLLBACK } else { "COMMIT" };
+        let work = if failed { Work::Undone } else { Work::Kept };
+        self.end_block(work, chain, tag, "COMMIT AND CHAIN")
+    }
+
+    /// ROLLBACK, ABORT.
+    pub(crate) fn rollback(&mut self, chain: bool) -> Result<Done, Report> {
+        self.end_block(Work::Undone, chain, ROLLBACK, "ROLLBACK AND CHAIN")
+    }
+
+    fn end_block(
+        &mut self,
+        work: Work,
+        chain: bool,
+        tag: &'static str,
+        command: &str,
+    ) -> Result<Done, Report> {
+        if let Block::Open(open) = &self.block {
+            let next = chain.then(|| Open {
+                started: false,
+                in_mode: false,
+                failed: false,
+                ..open.clone()
+            });
+            self.finish(work);
+            if let Some(open) = next {
+                self.block = Block::Open(open);
+            }
+            return Ok(Done::new(tag));
+        }
+        if chain {
+            return Err(needs_block(command));
+        }
+        self.finish(work);
+        Ok(Done {
+            tag,
+            warning: Some(no_transaction()),
+        })
+    }
+
+    /// A COMMIT fails on what was deferred, and the transaction is undone. Outside a block there was a warning first.
+    pub(crate) fn fail_commit(&mut self) -> Option<Report> {
+        let warning = (!self.is_open()).then(no_transaction);
+        self.finish(Work::Undone);
+        warning
+    }
+
+    /// Undoes the transaction, if one is under way.
+    pub(crate) fn undo(&mut self) {
+        self.finish(Work::Undone);
+    }
+
+    /// Ends the transaction, if one is under way.
+    fn finish(&mut self, work: Work) {
+        let started = match &self.block {
+            Block::None => false,
+            Block::Implicit => true,
+            Block::Open(open) => open.started,
+        };
+        if started {
+            self.guard.work = work;
+        }
+        self.block = Block::None;
+    }
+
+    /// Whether a transaction that the backend knows of would be kept by a COMMIT.
+    pub(crate) fn commits_work(&self) -> bool {
+        match &self.block {
+            Block::None => false,
+            Block::Implicit => true,
+            Block::Open(open) => open.started && !open.failed,
+        }
+    }
+
+    /// The block holds work on the backend, so no other session may speak to it.
+    pub(crate) fn holds_backend(&self) -> bool {
+        matches!(&self.block, Block::Open(open) if open.started)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.block, Block::Open(_))
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        matches!(&self.block, Block::Open(open) if open.failed)
+    }
+
+    /// A ROLLBACK TO a savepoint has succeeded.
+    pub(crate) fn recover(&mut self) {
+        if let Block::Open(open) = &mut self.block {
+            open.failed = false;
+        }
+    }
+
+    /// A batch of this block was refused before it reached the backend.
+    pub(crate) fn fail(&mut self) {
+        if let Block::Open(open) = &mut self.block {
+            open.failed = true;
+        }
+    }
+}
+
+fn no_transaction() -> Report {
+    Report::warning(
+        NO_ACTIVE_SQL_TRANSACTION,
+        "there is no transaction in progress",
+    )
+}
+
+/// The error of a command that PostgreSQL runs in a transaction block only.
+pub(crate) fn needs_block(command: &str) -> Report {
+    Report::error(
+        NO_ACTIVE_SQL_TRANSACTION,
+        format!("{command} can only be used in transaction blocks"),
+    )
+}
+
+/// The error of anything but the end of a block that has failed.
+pub(crate) fn aborted() -> Report {
+    Report::error(
+        IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}

@@ -1,0 +1,322 @@
+//! What the backend still owes: the replies to what was sent, in order.
+//!
+//! The backend answers strictly first in, first out, and after an error skips everything up to the next Sync. So a queue
+//! of steps, one for each message that was sent, tells whose each reply is. Between them stand the steps that have no
+//! message of their own: a session's BEGIN or COMMIT that is answered here takes its turn in the same queue, and is
+//! skipped by an error before it just as the backend would have skipped it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::block::{Executed, Standing};
+use super::command::Command;
+use super::message::{Message, backend};
+use super::session::{Prepared, Session, SessionId};
+
+/// What must happen next in a flight.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The backend replies to a message.
+    Reply { to: Request, reader: Reader },
+    /// The message before gave a name or took one away, which doesn't count if it fails or is skipped.
+    Named(Named),
+    /// A ROLLBACK TO has brought a failed block back to life.
+    Recover,
+    /// The session's transaction begins.
+    Start,
+    /// A control statement takes effect, and its client is told.
+    Control(Command),
+}
+
+/// A name, and what it stood for before.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) what: Nameable,
+    pub(super) name: Bytes,
+    pub(super) previous: Option<Prepared>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nameable {
+    Statement,
+    Portal,
+}
+
+impl Named {
+    /// Gives the name back to what it stood for.
+    pub(super) fn undo(self, session: &mut Session) {
+        let names = match self.what {
+            Nameable::Statement => &mut session.statements,
+            Nameable::Portal => &mut session.portals,
+        };
+        match self.previous {
+            Some(previous) => names.insert(self.name, previous),
+            None => names.remove(&self.name),
+        };
+    }
+}
+
+/// The message that is replied to.
+#[derive(Debug)]
+pub(super) enum Request {
+    Parse,
+    Bind,
+    DescribeStatement,
+    DescribePortal,
+    Execute,
+    Close,
+    /// The Sync that ends a batch, or one of ours.
+    Sync,
+    Query,
+    FunctionCall,
+}
+
+/// Who reads a reply.
+#[derive(Debug)]
+pub(super) enum Reader {
+    Client,
+    /// Part of a prologue: swallowed. A failure would cost acknowledged work, so it is fatal to all.
+    Guard,
+    /// Part of the check of deferred constraints: swallowed, but a failure is the client's, and if the check was that of
+    /// a COMMIT, it ends the block.
+    Check {
+        commit: bool,
+    },
+    /// The parsing of a whole script before any of it is run, which fails in either case: on a script that is sound,
+    /// because it holds several statements.
+    Proof,
+    /// Made to fail, so that the backend skips what PostgreSQL would skip; the client gets this error instead.
+    Refusal(Message),
+}
+
+/// What a backend message does to the step that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Continues,
+    Completes,
+    Violates,
+}
+
+impl Request {
+    /// The replies that the protocol chapter allows, ErrorResponse and the asynchronous messages aside.
+    pub(super) fn progress(&self, tag: u8) -> Progress {
+        use Progress::{Completes, Continues, Violates};
+        match (self, tag) {
+            (Self::Parse, backend::PARSE_COMPLETE)
+            | (Self::Bind, backend::BIND_COMPLETE)
+            | (Self::Close, backend::CLOSE_COMPLETE)
+            | (
+                Self::DescribeStatement | Self::DescribePortal,
+                backend::ROW_DESCRIPTION | backend::NO_DATA,
+            )
+            | (
+                Self::Execute,
+                backend::COMMAND_COMPLETE
+                | backend::EMPTY_QUERY_RESPONSE
+                | backend::PORTAL_SUSPENDED,
+            )
+            | (Self::Sync | Self::Query | Self::FunctionCall, backend::READY_FOR_QUERY) => {
+                Completes
+            }
+            (Self::DescribeStatement, b't')
+            | (Self::Execute, b'D' | b'd' | b'c' | b'H' | b'G')
+            | (Self::Query, b'T' | b'D' | b'C' | b'I' | b'd' | b'c' | b'H' | b'G')
+            | (Self::FunctionCall, b'V') => Continues,
+            _ => Violates,
+        }
+    }
+
+    /// Whether the backend sends ReadyForQuery for this message even after an error.
+    pub(super) fn is_synced(&self) -> bool {
+        matches!(self, Self::Sync | Self::Query | Self::FunctionCall)
+    }
+}
+
+/// A simple query that is run part by part, because it holds transaction control.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) text: Bytes,
+    pub(super) parts: VecDeque<Part>,
+    /// The string holds more than one statement, which PostgreSQL runs as an implicit transaction block.
+    pub(super) several: bool,
+}
+
+/// A run of statements that goes to the backend as it is, or one that is looked at.
+#[derive(Debug)]
+pub(super) enum Part {
+    Statements {
+        range: std::ops::Range<usize>,
+        copies_in: bool,
+    },
+    Control {
+        range: std::ops::Range<usize>,
+        command: Command,
+    },
+}
+
+/// What a script goes on with when something of ours has been answered.
+#[derive(Debug)]
+pub(super) enum AfterCheck {
+    /// The deferred constraints hold, and the script is at its end.
+    EndOfScript,
+    /// The deferred constraints hold, and this may take effect.
+    Control(Command),
+    /// The whole text has been parsed, with this error, and nothing of it has been run yet.
+    Proof { error: Option<Message> },
+}
+
+/// One batch under way: what its session sent, and what the backend has yet to answer.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) session: SessionId,
+    pub(super) steps: VecDeque<Step>,
+    /// As the replies so far have it.
+    pub(super) standing: Standing,
+    /// As it will be if everything that was sent succeeds.
+    pub(super) ahead: Standing,
+    /// Something failed, and the backend skips, or has skipped, the rest.
+    pub(super) failed: bool,
+    /// The backend skips what the session sends until a Sync that it hasn't sent yet.
+    pub(super) skipping: bool,
+    pub(super) executed: Executed,
+    /// The batch's last message was sent.
+    pub(super) ended: bool,
+    /// The backend reads CopyData.
+    pub(super) copying: bool,
+    /// It was asked to run a COPY FROM STDIN and hasn't said yet whether it does. If it does, anything but a Sync or Flush
+    /// that stands behind the Execute would cost the connection.
+    pub(super) awaits_copy: bool,
+    /// A message that has no place in a COPY was sent in its midst; this is its type.
+    pub(super) intruder: Option<u8>,
+    /// Its client may want it cancelled.
+    pub(super) flushes_guard: bool,
+    /// Its client wants it cancelled, which the backend doesn't know yet.
+    pub(super) cancel: bool,
+    /// The batch runs a COPY FROM STDIN, behind which nothing may be sent.
+    pub(super) copies_in: bool,
+    pub(super) script: Option<Script>,
+    pub(super) after_check: Option<AfterCheck>,
+    /// The CommandComplete that the client may see only when the deferred constraints hold.
+    pub(super) withheld: Option<Message>,
+    pub(super) withholds: bool,
+    /// How far the part that runs now stands from the start of the client's text, in characters.
+    pub(super) offset: usize,
+}
+
+impl Flight {
+    pub(super) fn new(session: SessionId, standing: Standing) -> Self {
+        Self {
+            session,
+            steps: VecDeque::new(),
+            ahead: standing.clone(),
+            standing,
+            failed: false,
+            skipping: false,
+            executed: Executed::Nothing,
+            ended: false,
+            copying: false,
+            awaits_copy: false,
+            intruder: None,
+            flushes_guard: false,
+            cancel: false,
+            copies_in: false,
+            script: None,
+            after_check: None,
+            withheld: None,
+            withholds: false,
+            offset: 0,
+        }
+    }
+
+    pub(super) fn expect(&mut self, to: Request, reader: Reader) {
+        self.steps.push_back(Step::Reply { to, reader });
+    }
+
+    /// The message just sent has given or taken away a name.
+    pub(super) fn named(&mut self, what: Nameable, name: Bytes, previous: Option<Prepared>) {
+        self.steps.push_back(Step::Named(Named {
+            what,
+            name,
+            previous,
+        }));
+    }
+
+    /// The client's own messages are awaited: the backend has nothing to do.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.copying || self.steps.is_empty()
+    }
+
+    /// There is something that could be cancelled.
+    pub(super) fn runs(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    /// All that a cancel could hit is the client's. Close and Sync it doesn't hit: they aren't interrupted.
+    pub(super) fn is_cancellable(&self) -> bool {
+        let is_own = |step: &Step| {
+            matches!(
+                step,
+                Step::Reply {
+                    to: Request::Parse | Request::Bind | Request::Execute,
+                    reader: Reader::Guard,
+                }
+            )
+        };
+        self.runs() && !self.steps.iter().any(is_own)
+    }
+
+    /// The Execute that answers CopyInResponse is followed by nothing but a Sync.
+    pub(super) fn copies_next_sync(&self) -> bool {
+        matches!(
+            self.steps.get(1),
+            Some(Step::Reply {
+                to: Request::Sync,
+                reader: Reader::Client
+            })
+        )
+    }
+
+    /// "reads and discards messages until a Sync is reached": the steps of the discarded ones go with them.
+    pub(super) fn skip_to_sync(&mut self, session: &mut Session) {
+        let failed = self.steps.pop_front();
+        let parse_failed = matches!(
+            failed,
+            Some(Step::Reply {
+                to: Request::Parse,
+                ..
+            })
+        );
+        if parse_failed
+            && let Some(Step::Named(named)) = self.steps.front_mut()
+            && named.name.is_empty()
+        {
+            // A failed Parse of the unnamed statement has destroyed the one before.
+            named.previous = None;
+        }
+        let mut undone = Vec::new();
+        while let Some(step) = self.steps.front() {
+            if matches!(
+                step,
+                Step::Reply {
+                    to: Request::Sync,
+                    ..
+                }
+            ) {
+                break;
+            }
+            if let Some(Step::Named(named)) = self.steps.pop_front() {
+                undone.push(named);
+            }
+        }
+        for named in undone.into_iter().rev() {
+            named.undo(session);
+        }
+        if !self.steps.is_empty() {
+            return;
+        }
+        self.ahead = self.standing.clone();
+        self.skipping = true;
+        self.ended = false;
+    }
+}

@@ -1,0 +1,522 @@
+//! Framing: where one protocol message ends and the next begins, and the few fields that are looked at.
+//!
+//! A message is kept as the frame that came over the wire, so passing it on costs no copy of its contents. Message and
+//! field names, tags and limits are those of PostgreSQL's protocol chapter and of `pqcomm`/`postgres.c`.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Tags of the messages that a client sends.
+pub(crate) mod frontend {
+    pub(crate) const BIND: u8 = b'B';
+    pub(crate) const CLOSE: u8 = b'C';
+    pub(crate) const COPY_DATA: u8 = b'd';
+    pub(crate) const COPY_DONE: u8 = b'c';
+    pub(crate) const COPY_FAIL: u8 = b'f';
+    pub(crate) const DESCRIBE: u8 = b'D';
+    pub(crate) const EXECUTE: u8 = b'E';
+    pub(crate) const FLUSH: u8 = b'H';
+    pub(crate) const FUNCTION_CALL: u8 = b'F';
+    pub(crate) const PARSE: u8 = b'P';
+    pub(crate) const QUERY: u8 = b'Q';
+    pub(crate) const SYNC: u8 = b'S';
+    pub(crate) const TERMINATE: u8 = b'X';
+
+    pub(super) const ALL: &[u8] = &[
+        BIND,
+        CLOSE,
+        COPY_DATA,
+        COPY_DONE,
+        COPY_FAIL,
+        DESCRIBE,
+        EXECUTE,
+        FLUSH,
+        FUNCTION_CALL,
+        PARSE,
+        QUERY,
+        SYNC,
+        TERMINATE,
+    ];
+}
+
+/// Tags of the messages that the backend sends.
+pub(crate) mod backend {
+    pub(crate) const AUTHENTICATION: u8 = b'R';
+    pub(crate) const BACKEND_KEY_DATA: u8 = b'K';
+    pub(crate) const BIND_COMPLETE: u8 = b'2';
+    pub(crate) const CLOSE_COMPLETE: u8 = b'3';
+    pub(crate) const COMMAND_COMPLETE: u8 = b'C';
+    pub(crate) const COPY_IN_RESPONSE: u8 = b'G';
+    pub(crate) const EMPTY_QUERY_RESPONSE: u8 = b'I';
+    pub(crate) const ERROR_RESPONSE: u8 = b'E';
+    pub(crate) const NO_DATA: u8 = b'n';
+    pub(crate) const NOTICE_RESPONSE: u8 = b'N';
+    pub(crate) const NOTIFICATION_RESPONSE: u8 = b'A';
+    pub(crate) const PARAMETER_STATUS: u8 = b'S';
+    pub(crate) const PARSE_COMPLETE: u8 = b'1';
+    pub(crate) const PORTAL_SUSPENDED: u8 = b's';
+    pub(crate) const READY_FOR_QUERY: u8 = b'Z';
+    pub(crate) const ROW_DESCRIPTION: u8 = b'T';
+}
+
+/// The longest message that PostgreSQL accepts (`PQ_LARGE_MESSAGE_LIMIT`).
+const LARGE_MESSAGE_LIMIT: usize = 0x3fff_ffff;
+
+/// The longest of the messages that carry no data (`PQ_SMALL_MESSAGE_LIMIT`).
+const SMALL_MESSAGE_LIMIT: usize = 10_000;
+
+/// A client or the server broke the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProtocolViolation(pub(crate) String);
+
+impl fmt::Display for ProtocolViolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ProtocolViolation {}
+
+/// One whole message, either way: its tag, its length and its contents, as on the wire.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Message(Bytes);
+
+impl Message {
+    /// Takes the next whole message that a client sent off the buffer.
+    pub(crate) fn take_frontend(buffer: &mut BytesMut) -> Result<Option<Self>, ProtocolViolation> {
+        let Some(&tag) = buffer.first() else {
+            return Ok(None);
+        };
+        if !frontend::ALL.contains(&tag) {
+            return Err(ProtocolViolation(format!(
+                "invalid frontend message type {tag}"
+            )));
+        }
+        let limit = match tag {
+            frontend::CLOSE
+            | frontend::COPY_DONE
+            | frontend::DESCRIBE
+            | frontend::EXECUTE
+            | frontend::FLUSH
+            | frontend::SYNC
+            | frontend::TERMINATE => SMALL_MESSAGE_LIMIT,
+            _ => LARGE_MESSAGE_LIMIT,
+        };
+        Self::take(buffer, limit)
+    }
+
+    /// Takes the next whole message that the backend sent off the buffer.
+    pub(crate) fn take_backend(buffer: &mut BytesMut) -> Result<Option<Self>, ProtocolViolation> {
+        Self::take(buffer, LARGE_MESSAGE_LIMIT)
+    }
+
+    fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Self>, ProtocolViolation> {
+        let &[tag, a, b, c, d, ..] = &buffer[..] else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if length < 4 || length > limit {
+            return Err(ProtocolViolation(format!(
+                "invalid message length {length} in a message of type {:?}",
+                char::from(tag)
+            )));
+        }
+        if buffer.len() <= length {
+            buffer.reserve(length + 1 - buffer.len());
+            return Ok(None);
+        }
+        Ok(Some(Self(buffer.split_to(length + 1).freeze())))
+    }
+
+    /// Builds a message from its tag and what `body` writes.
+    pub(crate) fn build(tag: u8, body: impl FnOnce(&mut BytesMut)) -> Self {
+        let mut frame = BytesMut::with_capacity(64);
+        write(&mut frame, tag, body);
+        Self(frame.freeze())
+    }
+
+    pub(crate) fn tag(&self) -> u8 {
+        self.0[0]
+    }
+
+    /// The whole message as it goes over the wire.
+    pub(crate) fn frame(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// What follows the length.
+    pub(crate) fn body(&self) -> Bytes {
+        self.0.slice(5..)
+    }
+
+    /// Reads this message's fields one after the other.
+    pub(crate) fn fields(&self) -> Fields {
+        Fields(self.body())
+    }
+
+    /// The transaction status of a ReadyForQuery: `I`, `T` or `E`.
+    pub(crate) fn transaction_status(&self) -> Option<u8> {
+        (self.tag() == backend::READY_FOR_QUERY)
+            .then(|| self.0.get(5).copied())
+            .flatten()
+    }
+
+    /// A field of an ErrorResponse or NoticeResponse, such as `C` for the SQLSTATE.
+    pub(crate) fn error_field(&self, code: u8) -> Option<Bytes> {
+        let mut fields = self.fields();
+        loop {
+            match fields.byte()? {
+                0 => return None,
+                found if found == code => return fields.string(),
+                _ => fields.string()?,
+            };
+        }
+    }
+
+    /// The same ErrorResponse with each field put through `change`.
+    pub(crate) fn map_error_fields(&self, mut change: impl FnMut(u8, Bytes) -> Bytes) -> Self {
+        let mut fields = self.fields();
+        Self::build(self.tag(), |body| {
+            while let Some(code) = fields.byte() {
+                if code == 0 {
+                    break;
+                }
+                let Some(value) = fields.string() else { break };
+                body.put_u8(code);
+                body.put_slice(&change(code, value));
+                body.put_u8(0);
+            }
+            body.put_u8(0);
+        })
+    }
+}
+
+/// Writes a message behind what is in the buffer.
+pub(crate) fn write(buffer: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+    let start = buffer.len();
+    buffer.put_u8(tag);
+    buffer.put_u32(0);
+    body(buffer);
+    let length = buffer.len() - start - 1;
+    let length =
+        u32::try_from(length).expect("a message is as long as what a client sent, at most");
+    buffer[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}({:?})",
+            char::from(self.tag()),
+            String::from_utf8_lossy(&self.0[5..])
+        )
+    }
+}
+
+/// Reads the fields of a message's body; `None` where the body is too short.
+pub(crate) struct Fields(Bytes);
+
+impl Fields {
+    pub(crate) fn new(body: Bytes) -> Self {
+        Self(body)
+    }
+
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        (!self.0.is_empty()).then(|| self.0.split_to(1)[0])
+    }
+
+    /// A string that ends with a zero byte, without it.
+    pub(crate) fn string(&mut self) -> Option<Bytes> {
+        let end = self.0.iter().position(|&byte| byte == 0)?;
+        let text = self.0.split_to(end);
+        let _zero = self.0.split_to(1);
+        Some(text)
+    }
+
+    pub(crate) fn rest(self) -> Bytes {
+        self.0
+    }
+}
+
+/// The messages that the multiplexer sends to the backend on its own account.
+pub(crate) mod to_backend {
+    use super::{BufMut, BytesMut, Message, frontend};
+
+    pub(crate) fn query(sql: &[u8]) -> Message {
+        Message::build(frontend::QUERY, |body| {
+            body.put_slice(sql);
+            body.put_u8(0);
+        })
+    }
+
+    pub(crate) fn parse(name: &[u8], sql: &[u8]) -> Message {
+        Message::build(frontend::PARSE, |body| {
+            body.put_slice(name);
+            body.put_u8(0);
+            body.put_slice(sql);
+            body.put_u8(0);
+            body.put_u16(0);
+        })
+    }
+
+    /// Binds a portal to a statement without parameters.
+    pub(crate) fn bind(portal: &[u8], statement: &[u8]) -> Message {
+        Message::build(frontend::BIND, |body| bind_body(body, portal, statement))
+    }
+
+    pub(crate) fn bind_body(body: &mut BytesMut, portal: &[u8], statement: &[u8]) {
+        body.put_slice(portal);
+        body.put_u8(0);
+        body.put_slice(statement);
+        body.put_slice(&[0; 7]);
+    }
+
+    /// Runs a portal to its end.
+    pub(crate) fn execute(portal: &[u8]) -> Message {
+        Message::build(frontend::EXECUTE, |body| execute_body(body, portal))
+    }
+
+    pub(crate) fn execute_body(body: &mut BytesMut, portal: &[u8]) {
+        body.put_slice(portal);
+        body.put_slice(&[0; 5]);
+    }
+
+    /// Closes a statement (`S`) or a portal (`P`).
+    pub(crate) fn close(kind: u8, name: &[u8]) -> Message {
+        Message::build(frontend::CLOSE, |body| {
+            body.put_u8(kind);
+            body.put_slice(name);
+            body.put_u8(0);
+        })
+    }
+
+    pub(crate) fn sync() -> Message {
+        Message::build(frontend::SYNC, |_| ())
+    }
+
+    pub(crate) fn flush() -> Message {
+        Message::build(frontend::FLUSH, |_| ())
+    }
+
+    pub(crate) fn copy_fail(reason: &str) -> Message {
+        Message::build(frontend::COPY_FAIL, |body| {
+            body.put_slice(reason.as_bytes());
+            body.put_u8(0);
+        })
+    }
+}
+
+/// The messages that a session gets from the multiplexer instead of the backend.
+pub(crate) mod to_session {
+    use super::{BufMut, Message, backend};
+
+    /// The answer to an SSLRequest or a GSSENCRequest.
+    pub(crate) const NO_ENCRYPTION: &[u8] = b"N";
+
+    pub(crate) fn authentication_ok() -> Message {
+        Message::build(backend::AUTHENTICATION, |body| body.put_u32(0))
+    }
+
+    pub(crate) fn authentication_cleartext_password() -> Message {
+        Message::build(backend::AUTHENTICATION, |body| body.put_u32(3))
+    }
+
+    pub(crate) fn parameter_status(name: &str, value: &str) -> Message {
+        Message::build(backend::PARAMETER_STATUS, |body| {
+            for text in [name, value] {
+                body.put_slice(text.as_bytes());
+                body.put_u8(0);
+            }
+        })
+    }
+
+    pub(crate) fn backend_key_data(process_id: i32, secret_key: i32) -> Message {
+        Message::build(backend::BACKEND_KEY_DATA, |body| {
+            body.put_i32(process_id);
+            body.put_i32(secret_key);
+        })
+    }
+
+    pub(crate) fn ready_for_query(status: u8) -> Message {
+        Message::build(backend::READY_FOR_QUERY, |body| body.put_u8(status))
+    }
+
+    pub(crate) fn command_complete(tag: &str) -> Message {
+        Message::build(backend::COMMAND_COMPLETE, |body| {
+            body.put_slice(tag.as_bytes());
+            body.put_u8(0);
+        })
+    }
+
+    pub(crate) fn close_complete() -> Message {
+        Message::build(backend::CLOSE_COMPLETE, |_| ())
+    }
+
+    pub(crate) fn empty_query_response() -> Message {
+        Message::build(backend::EMPTY_QUERY_RESPONSE, |_| ())
+    }
+
+    /// What an ErrorResponse or NoticeResponse says.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Report {
+        pub(crate) severity: &'static str,
+        pub(crate) code: &'static str,
+        pub(crate) message: String,
+        pub(crate) detail: String,
+        pub(crate) hint: String,
+    }
+
+    impl Report {
+        pub(crate) fn error(code: &'static str, message: impl Into<String>) -> Self {
+            Self {
+                severity: "ERROR",
+                code,
+                message: message.into(),
+                ..Self::default()
+            }
+        }
+
+        pub(crate) fn fatal(code: &'static str, message: impl Into<String>) -> Self {
+            Self {
+                severity: "FATAL",
+                ..Self::error(code, message)
+            }
+        }
+
+        pub(crate) fn warning(code: &'static str, message: impl Into<String>) -> Self {
+            Self {
+                severity: "WARNING",
+                ..Self::error(code, message)
+            }
+        }
+
+        pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+            self.detail = detail.into();
+            self
+        }
+
+        pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+            self.hint = hint.into();
+            self
+        }
+
+        pub(crate) fn message(&self) -> Message {
+            let tag = match self.severity {
+                "WARNING" => backend::NOTICE_RESPONSE,
+                _ => backend::ERROR_RESPONSE,
+            };
+            Message::build(tag, |body| {
+                let fields = [
+                    (b'S', self.severity),
+                    (b'V', self.severity),
+                    (b'C', self.code),
+                    (b'M', &self.message),
+                    (b'D', &self.detail),
+                    (b'H', &self.hint),
+                ];
+                for (code, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+                    body.put_u8(code);
+                    body.put_slice(value.as_bytes());
+                    body.put_u8(0);
+                }
+                body.put_u8(0);
+            })
+        }
+    }
+}
+
+/// What a client opens its connection with: a packet without a tag.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Startup {
+    /// SSLRequest or GSSENCRequest.
+    Encryption,
+    /// CancelRequest.
+    Cancel { process_id: i32, secret_key: i32 },
+    /// StartupMessage of protocol 3, with its minor version and its parameters in the order in which they came.
+    Session {
+        minor: u16,
+        parameters: Vec<(String, String)>,
+    },
+}
+
+/// The value of a parameter of a StartupMessage, if it was given.
+pub(crate) fn parameter<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut parameters = parameters.iter();
+    parameters
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| &value[..])
+}
+
+const CANCEL_REQUEST_CODE: u32 = 80_877_102;
+const SSL_REQUEST_CODE: u32 = 80_877_103;
+const GSSENC_REQUEST_CODE: u32 = 80_877_104;
+
+/// The version of the protocol that is spoken here.
+pub(crate) const PROTOCOL_3_0: u32 = 3 << 16;
+
+impl Startup {
+    /// The longest StartupMessage that PostgreSQL accepts (`MAX_STARTUP_PACKET_LENGTH`).
+    pub(crate) const LIMIT: usize = 10_000;
+
+    /// The StartupMessage that a session is opened with.
+    pub(crate) fn packet(application_name: &str) -> Bytes {
+        let mut packet = BytesMut::new();
+        packet.put_u32(0);
+        packet.put_u32(PROTOCOL_3_0);
+        for text in ["application_name", application_name, ""] {
+            packet.put_slice(text.as_bytes());
+            packet.put_u8(0);
+        }
+        let length = u32::try_from(packet.len()).expect("a name that came in a packet is short");
+        packet[..4].copy_from_slice(&length.to_be_bytes());
+        packet.freeze()
+    }
+
+    /// Takes the next whole startup packet off the buffer.
+    pub(crate) fn take(buffer: &mut BytesMut) -> Result<Option<Self>, ProtocolViolation> {
+        let &[a, b, c, d, ..] = &buffer[..] else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if !(8..=Self::LIMIT).contains(&length) {
+            return Err(ProtocolViolation(
+                "invalid length of startup packet".to_owned(),
+            ));
+        }
+        if buffer.len() < length {
+            return Ok(None);
+        }
+        let mut packet = buffer.split_to(length).freeze().slice(4..);
+        let code = u32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]);
+        let _code = packet.split_to(4);
+        match code {
+            SSL_REQUEST_CODE | GSSENC_REQUEST_CODE => Ok(Some(Self::Encryption)),
+            CANCEL_REQUEST_CODE if packet.len() == 8 => Ok(Some(Self::Cancel {
+                process_id: i32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]),
+                secret_key: i32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
+            })),
+            _ if code >> 16 == 3 => {
+                let mut fields = Fields::new(packet);
+                let mut parameters = Vec::new();
+                while let Some(name) = fields.string().filter(|name| !name.is_empty()) {
+                    let value = fields.string().unwrap_or_default();
+                    parameters.push((
+                        String::from_utf8_lossy(&name).into_owned(),
+                        String::from_utf8_lossy(&value).into_owned(),
+                    ));
+                }
+                Ok(Some(Self::Session {
+                    minor: u16::try_from(code & 0xffff).unwrap_or(u16::MAX),
+                    parameters,
+                }))
+            }
+            _ => Err(ProtocolViolation(format!(
+                "unsupported frontend protocol {}.{}: server supports 3.0 to 3.0",
+                code >> 16,
+                code & 0xffff
+            ))),
+        }
+    }
+}

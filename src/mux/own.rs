@@ -1,0 +1,83 @@
+//! The multiplexer's own statements, and the savepoint that they move.
+//!
+//! They are prepared, so that they ride in a client's pipeline, and are run by their names, in which no client's
+//! statement can get in the way: those stand behind their session's number, and no session is number 0.
+
+use super::block::Move;
+use super::command::Command;
+use super::message::{Message, to_backend};
+
+/// The lowest of the standing savepoints, and those on top of it, which share a name.
+const SAVEPOINT: &str = "actix_shareddb";
+const NESTED: &str = "actix_shareddb_nested";
+
+const RELEASE: &[u8] = b"~0~release";
+const SET: &[u8] = b"~0~savepoint";
+const NEST: &[u8] = b"~0~nest";
+const ROLLBACK_TO: &[u8] = b"~0~rollback";
+const ROLLBACK_TO_NESTED: &[u8] = b"~0~rollback_nested";
+/// Fails, and has no other effect.
+pub(super) const REFUSE: &[u8] = b"~0~refuse";
+/// Checks the deferred constraints.
+pub(super) const CHECK: &[u8] = b"~0~check";
+/// The portal of what isn't prepared. It isn't the unnamed one, which may be the client's.
+pub(super) const PORTAL: &[u8] = b"~0~portal";
+/// A portal that never exists.
+pub(super) const NO_PORTAL: &[u8] = b"~0~";
+
+/// What a backend runs before the multiplexer takes over: the outer transaction, the standing savepoint, and the
+/// statements above. It ends with one ReadyForQuery for the query and one for the Sync.
+pub(crate) fn opening() -> Vec<Message> {
+    let prepare = |name: &[u8], sql: String| to_backend::parse(name, sql.as_bytes());
+    vec![
+        to_backend::query(format!("BEGIN; SAVEPOINT {SAVEPOINT}").as_bytes()),
+        prepare(RELEASE, format!("RELEASE SAVEPOINT {SAVEPOINT}")),
+        prepare(SET, format!("SAVEPOINT {SAVEPOINT}")),
+        prepare(NEST, format!("SAVEPOINT {NESTED}")),
+        prepare(ROLLBACK_TO, rollback_to(false)),
+        prepare(ROLLBACK_TO_NESTED, rollback_to(true)),
+        prepare(REFUSE, format!("RELEASE SAVEPOINT {SAVEPOINT}_refused")),
+        prepare(CHECK, "SET CONSTRAINTS ALL IMMEDIATE".to_owned()),
+        to_backend::sync(),
+    ]
+}
+
+/// The prepared statement that moves the standing savepoint.
+pub(super) fn statement(step: Move) -> &'static [u8] {
+    match step {
+        Move::Release => RELEASE,
+        Move::Set => SET,
+        Move::Nest => NEST,
+        Move::RollBack => ROLLBACK_TO,
+        Move::RollBackNested => ROLLBACK_TO_NESTED,
+    }
+}
+
+/// Rolls back to the lowest of the standing savepoints, or to the one on top. It fails where that, and so the outer
+/// transaction, isn't ours any more.
+pub(crate) fn rollback_to(nested: bool) -> String {
+    let name = if nested { NESTED } else { SAVEPOINT };
+    format!("ROLLBACK TO SAVEPOINT {name}")
+}
+
+/// The reason of a CopyFail for a client that sends something else amid its COPY.
+pub(super) const INTRUDER: &str = "actix-shareddb: something else was sent";
+
+/// Stands while a script is parsed to see whether it can be.
+pub(super) const SET_PROOF: &str = "SAVEPOINT actix_shareddb_proof";
+/// Leaves everything as it was before [`SET_PROOF`].
+pub(super) const END_PROOF: [&str; 2] = [
+    "ROLLBACK TO SAVEPOINT actix_shareddb_proof",
+    "RELEASE SAVEPOINT actix_shareddb_proof",
+];
+
+/// What a control statement of a client's is parsed as. The stand-in is never run, but the backend accepts and refuses
+/// it where it would accept and refuse the original: in a failed block, only what ends it.
+pub(super) fn stand_in(command: &Command) -> Option<String> {
+    match command {
+        Command::Begin { .. } => Some(format!("SAVEPOINT {SAVEPOINT}")),
+        Command::Commit { .. } | Command::Rollback { .. } => Some(rollback_to(false)),
+        Command::DeallocateAll => Some("DEALLOCATE none".to_owned()),
+        _ => None,
+    }
+}

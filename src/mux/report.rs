@@ -1,0 +1,193 @@
+//! The errors that a session gets from the multiplexer itself: what happened, who holds what, what to do.
+
+use std::time::{Duration, Instant};
+
+use super::message::to_session::Report;
+use super::session::Session;
+
+/// How much of a statement is quoted in an error, in characters.
+const QUOTED: usize = 300;
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const ADMIN_SHUTDOWN: &str = "57P01";
+const CONNECTION_FAILURE: &str = "08006";
+const INVALID_TRANSACTION_STATE: &str = "25000";
+const FEATURE_NOT_SUPPORTED: &str = "0A000";
+const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
+const QUERY_CANCELED: &str = "57014";
+const PROTOCOL_VIOLATION: &str = "08P01";
+const INTERNAL_ERROR: &str = "XX000";
+
+/// A statement as it is quoted in an error: on one line, and not too long.
+pub(super) fn sql(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = words.char_indices().nth(QUOTED) {
+        words.truncate(end);
+        words.push_str(" ...");
+    }
+    words
+}
+
+/// A session waited for a holder that sat idle in its block.
+pub(super) fn lease_timeout(
+    waiter: Option<&Session>,
+    holder: Option<&Session>,
+    idle_since: Option<Instant>,
+    now: Instant,
+) -> Report {
+    let idle = idle_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    let waits = waiter.map_or_else(String::new, |session| {
+        let text = session
+            .batch()
+            .find_map(|message| first_sql(session, message));
+        format!(
+            "{} waits with: {}",
+            describe(session),
+            sql(&text.unwrap_or_default())
+        )
+    });
+    let holds = holder.map_or_else(String::new, |session| {
+        let begun = session.begun.map_or(idle, |begun| now.saturating_duration_since(begun));
+        format!(
+            "{} holds it since {:.1} s with: {}; its last statement was: {}; it has been idle for {:.1} s",
+            describe(session),
+            begun.as_secs_f64(),
+            sql(&session.begin_sql),
+            sql(&session.last_sql),
+            idle.as_secs_f64(),
+        )
+    });
+    Report::error(
+        LOCK_NOT_AVAILABLE,
+        "another session sits idle in its transaction block, for which this one waits in vain",
+    )
+    .detail(format!("{waits}\n{holds}"))
+    .hint(
+        "In a shared transaction, blocks of several sessions exclude each other. Commit or roll back the block before a \
+         second client is used, or run the statement on the client that holds the block. If the holder is merely slow, \
+         raise Config::lease_timeout.",
+    )
+}
+
+fn first_sql(session: &Session, message: &super::message::Message) -> Option<bytes::Bytes> {
+    use super::message::frontend;
+    let mut fields = message.fields();
+    match message.tag() {
+        frontend::QUERY => fields.string(),
+        frontend::PARSE => {
+            fields.string()?;
+            fields.string()
+        }
+        frontend::BIND => {
+            fields.string()?;
+            Some(session.statements.get(&fields.string()?)?.sql.clone())
+        }
+        _ => None,
+    }
+}
+
+fn describe(session: &Session) -> String {
+    match &session.application_name[..] {
+        "" => session.id.to_string(),
+        name => format!("{} ({name})", session.id),
+    }
+}
+
+/// A client gave up waiting for its turn. In PostgreSQL's words, because its statement would have been running there.
+pub(super) fn canceled() -> Report {
+    Report::error(QUERY_CANCELED, "canceling statement due to user request")
+}
+
+/// The test is over.
+pub(super) fn gate_closed() -> Report {
+    Report::fatal(
+        ADMIN_SHUTDOWN,
+        "the test has ended: its shared transaction is being rolled back",
+    )
+    .hint("Await what the test has started before it ends, such as HTTP requests and background tasks.")
+}
+
+/// The backend's connection broke.
+pub(super) fn backend_gone(cause: &str) -> Report {
+    Report::fatal(
+        CONNECTION_FAILURE,
+        "the shared transaction is lost: the connection to the server has ended",
+    )
+    .detail(cause)
+}
+
+/// The backend said why it goes.
+pub(super) fn backend_died(code: &[u8], text: &[u8]) -> Report {
+    let code = match code {
+        b"57P01" => ADMIN_SHUTDOWN,
+        b"57P02" => "57P02",
+        b"57P03" => "57P03",
+        b"57P05" => "57P05",
+        b"25P03" => "25P03",
+        _ => CONNECTION_FAILURE,
+    };
+    Report::fatal(
+        code,
+        "the shared transaction is lost: the server has ended its connection",
+    )
+    .detail(String::from_utf8_lossy(text))
+}
+
+/// The backend is outside of a transaction block.
+pub(super) fn transaction_ended(statement: &str) -> Report {
+    Report::fatal(
+        INVALID_TRANSACTION_STATE,
+        format!("the shared transaction is lost: it was ended by: {statement}"),
+    )
+    .detail("What was written before is committed, or gone; the test can't take it back.")
+    .hint("A statement that ends the transaction on its own needs a database of its own.")
+}
+
+/// The standing savepoint could not be moved.
+pub(super) fn guard_failed(text: &[u8], statement: &str) -> Report {
+    Report::fatal(
+        INVALID_TRANSACTION_STATE,
+        "the shared transaction is lost: its savepoint could not be moved",
+    )
+    .detail(format!(
+        "The server said: {}; it happened before: {statement}",
+        String::from_utf8_lossy(text)
+    ))
+}
+
+/// A portal of a statement that returns no rows can be run once.
+pub(super) fn spent_portal(name: &[u8]) -> Report {
+    let name = String::from_utf8_lossy(name);
+    Report::error(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("portal \"{name}\" cannot be run"),
+    )
+}
+
+/// What PostgreSQL says when a client sends something else in the middle of a COPY FROM STDIN.
+pub(super) fn not_copy(tag: u8) -> String {
+    format!("unexpected message type 0x{tag:02X} during COPY from stdin")
+}
+
+/// What it says next.
+pub(super) fn out_of_step() -> Report {
+    Report::fatal(
+        PROTOCOL_VIOLATION,
+        "terminating connection because protocol synchronization was lost",
+    )
+}
+
+/// The client went in the middle of a batch. Nobody reads this.
+pub(super) fn client_gone() -> Report {
+    Report::error(INTERNAL_ERROR, "the client has gone")
+}
+
+/// PREPARE TRANSACTION would hand the outer transaction to somebody else.
+pub(super) fn prepare_transaction() -> Report {
+    Report::error(
+        FEATURE_NOT_SUPPORTED,
+        "PREPARE TRANSACTION can't run in a shared transaction",
+    )
+    .hint("Two-phase commit needs a transaction, and so a database, of its own.")
+}

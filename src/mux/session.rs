@@ -1,0 +1,257 @@
+//! One virtual session: what its client has sent, and the names that it has given.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::block::{self, Block, Executed, Standing};
+use super::command::Command;
+use super::garbage::Garbage;
+use super::message::to_session::Report;
+use super::message::{Message, frontend, to_session};
+
+/// Names one virtual session for the life of a shared transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SessionId(pub(crate) u32);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}", self.0)
+    }
+}
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The StartupMessage has not come yet.
+    Startup,
+    /// Between batches.
+    Ready,
+    /// A whole batch waits for the lease.
+    Waiting { since: Instant },
+    /// The batch is under way.
+    Running,
+    /// A refused batch is read and dropped up to its Sync.
+    Skipping,
+    /// The session was told why, and is over.
+    Over,
+}
+
+/// A prepared statement as far as it matters here.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    pub(super) command: Command,
+    pub(super) sql: Bytes,
+    /// What running it means for the standing savepoint.
+    pub(super) executed: Executed,
+    /// Of a portal of a control statement, which the backend doesn't run: it was run here.
+    pub(super) spent: bool,
+}
+
+impl Prepared {
+    pub(super) fn new(command: Command, sql: Bytes) -> Self {
+        // A setting can be made READ ONLY in this way, too, which ends with its subtransaction.
+        let sets = sql
+            .windows(SET_CONFIG.len())
+            .any(|text| text.eq_ignore_ascii_case(SET_CONFIG));
+        let executed = match command {
+            Command::Other if !sets => Executed::Plain,
+            _ => Executed::Anything,
+        };
+        Self {
+            command,
+            sql,
+            executed,
+            spent: false,
+        }
+    }
+}
+
+const SET_CONFIG: &[u8] = b"set_config";
+
+/// One virtual session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    /// Stands before the names of its statements on the backend.
+    name_prefix: Bytes,
+    pub(super) phase: Phase,
+    pub(super) block: Block,
+    /// Whole messages that have not been dealt with.
+    inbox: VecDeque<Message>,
+    /// How many of them end a batch or ask for its answers.
+    boundaries: usize,
+    pub(super) statements: BTreeMap<Bytes, Prepared>,
+    /// What each live portal runs.
+    pub(super) portals: BTreeMap<Bytes, Prepared>,
+    /// Bytes for the client.
+    pub(super) outbox: BytesMut,
+    /// The client has gone; what it sent whole is still done.
+    pub(super) gone: bool,
+    /// The process id and the secret key with which the client may cancel what it runs.
+    pub(super) key: Option<(i32, i32)>,
+    /// What the client calls itself.
+    pub(super) application_name: String,
+    /// The statement that opened the block, and the last one that was sent.
+    pub(super) begin_sql: Bytes,
+    pub(super) last_sql: Bytes,
+    pub(super) begun: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            name_prefix: format!("{NAME_MARK}{}{NAME_MARK}", id.0).into(),
+            phase: Phase::Startup,
+            block: Block::None,
+            inbox: VecDeque::new(),
+            boundaries: 0,
+            statements: BTreeMap::new(),
+            portals: BTreeMap::new(),
+            outbox: BytesMut::new(),
+            gone: false,
+            key: None,
+            application_name: String::new(),
+            begin_sql: Bytes::new(),
+            last_sql: Bytes::new(),
+            begun: None,
+        }
+    }
+
+    pub(super) fn push(&mut self, message: Message) {
+        self.boundaries += usize::from(is_boundary(&message));
+        self.inbox.push_back(message);
+    }
+
+    pub(super) fn peek(&self) -> Option<&Message> {
+        self.inbox.front()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Message> {
+        let message = self.inbox.pop_front()?;
+        self.boundaries -= usize::from(is_boundary(&message));
+        Some(message)
+    }
+
+    pub(super) fn clear_inbox(&mut self) {
+        self.inbox.clear();
+        self.boundaries = 0;
+    }
+
+    /// The client has sent something that it awaits an answer to.
+    pub(super) fn has_request(&self) -> bool {
+        self.boundaries > 0
+    }
+
+    /// The whole messages up to the first that ends a batch.
+    pub(super) fn batch(&self) -> impl Iterator<Item = &Message> {
+        let end = self.inbox.iter().position(is_boundary);
+        self.inbox.iter().take(end.map_or(0, |end| end + 1))
+    }
+
+    pub(super) fn send(&mut self, message: &Message) {
+        if !self.gone {
+            self.outbox.put_slice(message.frame());
+        }
+    }
+
+    pub(super) fn tell(&mut self, answer: Result<block::Done, Report>) {
+        match answer {
+            Ok(done) => {
+                if let Some(warning) = done.warning {
+                    self.send(&warning.message());
+                }
+                self.send(&to_session::command_complete(done.tag));
+            }
+            Err(report) => self.send(&report.message()),
+        }
+    }
+
+    /// Remembers which statement opened the block, for those who wait for its end.
+    pub(super) fn note_block(&mut self, command: &Command, standing: &Standing, now: Instant) {
+        if matches!(command, Command::Begin { .. }) && standing.is_open() {
+            self.begin_sql = self.last_sql.clone();
+            self.begun = Some(now);
+        }
+    }
+
+    /// "a simple Query message also destroys the unnamed statement ... and the unnamed portal", the latter if it runs
+    /// anything.
+    pub(super) fn forget_unnamed(&mut self, runs: bool, garbage: &mut Garbage) {
+        if runs {
+            self.portals.remove(&Bytes::new());
+        }
+        if self.statements.remove(&Bytes::new()).is_some() {
+            garbage.close_statement(&self.statement_name(b""));
+        }
+    }
+
+    pub(super) fn forget_statements(&mut self, garbage: &mut Garbage) {
+        for name in std::mem::take(&mut self.statements).into_keys() {
+            garbage.close_statement(&self.statement_name(&name));
+        }
+    }
+
+    /// Portals end with their transaction, which the backend doesn't know to be over.
+    pub(super) fn forget_portals(&mut self, garbage: &mut Garbage) {
+        for name in std::mem::take(&mut self.portals).into_keys() {
+            if !name.is_empty() {
+                garbage.close_portal(&name);
+            }
+        }
+    }
+
+    /// The name under which the backend knows a statement of this session. PostgreSQL keeps 63 bytes of a name, so a
+    /// long one is replaced by its hash.
+    pub(super) fn statement_name(&self, name: &[u8]) -> Bytes {
+        let mut full = BytesMut::with_capacity(32 + name.len());
+        full.put_slice(&self.name_prefix);
+        if full.len() + name.len() < 64 {
+            full.put_slice(name);
+        } else {
+            let mut hasher = DefaultHasher::new();
+            name.get(..63).unwrap_or(name).hash(&mut hasher);
+            full.put_slice(format!("#{:016x}", hasher.finish()).as_bytes());
+        }
+        full.freeze()
+    }
+}
+
+/// Stands at both ends of what is put before a session's statement names.
+pub(super) const NAME_MARK: char = '~';
+
+/// Gives the names in an error's text back as the client wrote them.
+pub(super) fn restore_names(text: &Bytes) -> Bytes {
+    let mark = NAME_MARK as u8;
+    if !text.contains(&mark) {
+        return text.clone();
+    }
+    let mut restored = BytesMut::with_capacity(text.len());
+    let mut rest = &text[..];
+    while let Some((&byte, tail)) = rest.split_first() {
+        restored.put_u8(byte);
+        rest = tail;
+        if byte != b'"' || rest.first() != Some(&mark) {
+            continue;
+        }
+        let digits = rest[1..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        if rest.get(1 + digits) == Some(&mark) {
+            rest = &rest[2 + digits..];
+        }
+    }
+    restored.freeze()
+}
+
+fn is_boundary(message: &Message) -> bool {
+    matches!(
+        message.tag(),
+        frontend::QUERY | frontend::FUNCTION_CALL | frontend::SYNC | frontend::FLUSH
+    )
+}

@@ -1,0 +1,388 @@
+//! Who speaks to the backend, and what it is told: the lease, the guard, the routing of replies.
+//!
+//! Two rules. Rule 1: every decision about the shared transaction is taken here and in [`block`](super::block). Rule 2:
+//! no sockets, no tasks, no clocks; time is an argument.
+//!
+//! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
+//! arrives), [`lease`] (it gets its turn), [`send`] and [`script`] (it is sent), [`cancel`] (it is given up), [`reply`]
+//! (it is answered).
+
+mod cancel;
+mod lease;
+mod reply;
+mod script;
+mod send;
+mod sessions;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::block::Guard;
+use super::deferral::Deferral;
+use super::flight::Flight;
+use super::garbage::Garbage;
+use super::message::to_session::Report;
+use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
+use super::session::{Phase, Session, SessionId};
+use super::{own, report};
+
+/// Bytes that a session's client hasn't read yet, above which the backend isn't read unless somebody else waits.
+const OUTBOX_LIMIT: usize = 1 << 20;
+
+/// Bytes to be sent somewhere.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Transmit {
+    Backend(Bytes),
+    Session(SessionId, Bytes),
+    /// A CancelRequest, on a connection of its own; `handle_cancelled` is to be called when that has closed.
+    Cancel,
+    /// The session is over: what was sent to it before is its last.
+    Close(SessionId),
+}
+
+/// Why the shared transaction can't be used any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost(pub(crate) Report);
+
+/// How the transaction stands when all sessions have ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// What rolls back the last session's work, if that was rolled back and the backend doesn't know it yet.
+    pub(crate) undo: Option<String>,
+    /// The backend was stopped in the middle of something.
+    pub(crate) doubtful: bool,
+    pub(crate) lost: Option<Lost>,
+}
+
+/// Many virtual sessions on one transaction of one backend connection.
+///
+/// A state machine without I/O. Call `handle_connect`, `handle_frontend`, `handle_backend`, `handle_disconnect`,
+/// `handle_cancel` and `handle_timeout` in any order as things happen; after each, call [`poll_transmit`](Self::poll_transmit) until it has
+/// nothing more, and [`poll_timeout`](Self::poll_timeout) for when `handle_timeout` is due.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    /// Boxed, as the flight is, because they are taken out to be worked on.
+    sessions: BTreeMap<SessionId, Box<Session>>,
+    next_session: u32,
+    /// Whose turn it is: for a batch, or for a whole block.
+    lease: Option<SessionId>,
+    /// Who waits for the lease, first come, first served.
+    queue: VecDeque<SessionId>,
+    /// The batch of the lease's holder that the backend works on.
+    flight: Option<Box<Flight>>,
+    /// A CancelRequest is on its way, so nothing else is sent to the backend.
+    canceling: bool,
+    /// Since when the backend has had nothing to do.
+    idle_since: Option<Instant>,
+    /// The standing savepoint, between flights.
+    guard: Guard,
+    /// Closes that ride along with the next batch.
+    garbage: Garbage,
+    deferral: Deferral,
+    lease_timeout: Duration,
+    /// The server's ParameterStatus values, in the order in which it reported them.
+    parameters: Vec<(String, String)>,
+    standard_conforming_strings: bool,
+    gate_closed: bool,
+    lost: Option<Lost>,
+    /// When the last input came.
+    now: Instant,
+    to_backend: BytesMut,
+    /// Sessions that have bytes to be sent, or an end to be told.
+    dirty: VecDeque<SessionId>,
+}
+
+impl Mux {
+    /// A multiplexer over a backend that has run [`opening`](super::own::opening).
+    pub(crate) fn new(
+        parameters: Vec<(String, String)>,
+        deferral: Deferral,
+        lease_timeout: Duration,
+        now: Instant,
+    ) -> Self {
+        let mut mux = Self {
+            sessions: BTreeMap::new(),
+            next_session: 1,
+            lease: None,
+            queue: VecDeque::new(),
+            flight: None,
+            canceling: false,
+            idle_since: None,
+            guard: Guard::default(),
+            garbage: Garbage::default(),
+            deferral,
+            lease_timeout,
+            parameters: Vec::new(),
+            standard_conforming_strings: true,
+            gate_closed: false,
+            lost: None,
+            now,
+            to_backend: BytesMut::new(),
+            dirty: VecDeque::new(),
+        };
+        for (name, value) in parameters {
+            mux.set_parameter(name, value);
+        }
+        mux
+    }
+
+    pub(crate) fn handle_connect(&mut self) -> SessionId {
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        self.sessions.insert(id, Box::new(Session::new(id)));
+        id
+    }
+
+    /// A client's StartupMessage has come: it is let in, or told why not. With a secret key, who knows it may cancel what
+    /// the session runs.
+    pub(crate) fn handle_startup(
+        &mut self,
+        id: SessionId,
+        application_name: &str,
+        secret_key: Option<i32>,
+    ) {
+        let refusal = self.refusal();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.application_name = application_name.to_owned();
+        if let Some(refusal) = refusal {
+            self.end_session(id, &refusal);
+            return;
+        }
+        session.phase = Phase::Ready;
+        session.send(&to_session::authentication_ok());
+        for (name, value) in &self.parameters {
+            let value = match &name[..] {
+                "application_name" => application_name,
+                _ => value,
+            };
+            session.send(&to_session::parameter_status(name, value));
+        }
+        let process_id = i32::try_from(id.0).unwrap_or(i32::MAX);
+        session.key = secret_key.map(|secret_key| (process_id, secret_key));
+        let secret_key = secret_key.unwrap_or(0);
+        session.send(&to_session::backend_key_data(process_id, secret_key));
+        session.send(&to_session::ready_for_query(b'I'));
+        self.dirty.push_back(id);
+    }
+
+    /// A client has sent a message.
+    pub(crate) fn handle_frontend(&mut self, id: SessionId, message: Message, now: Instant) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if session.gone || session.phase == Phase::Over {
+            return;
+        }
+        if message.tag() == frontend::TERMINATE {
+            return self.handle_disconnect(id, now);
+        }
+        session.push(message);
+        self.advance(id);
+    }
+
+    /// A client has broken the protocol: its session ends, the others never notice.
+    pub(crate) fn handle_violation(
+        &mut self,
+        id: SessionId,
+        violation: &ProtocolViolation,
+        now: Instant,
+    ) {
+        self.now = now;
+        self.end_session(id, &Report::fatal("08P01", violation.to_string()));
+        self.leave(id);
+    }
+
+    /// A client has gone, with or without a Terminate. What it sent whole is finished, its block is rolled back, and the
+    /// lease passes on.
+    pub(crate) fn handle_disconnect(&mut self, id: SessionId, now: Instant) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.gone = true;
+        session.outbox.clear();
+        self.advance(id);
+    }
+
+    /// The backend has sent a message.
+    pub(crate) fn handle_backend(
+        &mut self,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), ProtocolViolation> {
+        self.now = now;
+        match message.tag() {
+            backend::PARAMETER_STATUS => self.on_parameter_status(&message),
+            // What is said of the standing savepoint is not for the client.
+            backend::NOTICE_RESPONSE if self.is_own_reply_next() => {}
+            backend::NOTICE_RESPONSE => self.forward(&message),
+            backend::NOTIFICATION_RESPONSE => {}
+            backend::ERROR_RESPONSE => self.on_error(&message)?,
+            backend::READY_FOR_QUERY => self.on_ready(&message)?,
+            tag => self.on_reply(&message, tag)?,
+        }
+        Ok(())
+    }
+
+    /// The backend's connection has ended.
+    pub(crate) fn handle_backend_gone(&mut self, cause: &str) {
+        self.lose(report::backend_gone(cause));
+    }
+
+    /// Time has passed: who has waited too long for an idle holder is told so.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        while self.poll_timeout().is_some_and(|due| due <= now) {
+            let Some(id) = self.queue.pop_front() else {
+                break;
+            };
+            let report = self.lease_report(id);
+            self.refuse_batch(id, &report);
+            self.advance(id);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due. Only time in which the backend is idle counts: a holder
+    /// whose statement runs is slow, but it isn't stuck.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let waiter = self.sessions.get(self.queue.front()?)?;
+        let Phase::Waiting { since } = waiter.phase else {
+            return None;
+        };
+        Some(self.idle_since?.max(since) + self.lease_timeout)
+    }
+
+    /// The next bytes to be sent, if there are any.
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        if !self.to_backend.is_empty() && !self.canceling {
+            return Some(Transmit::Backend(self.to_backend.split().freeze()));
+        }
+        if self.take_cancel() {
+            return Some(Transmit::Cancel);
+        }
+        while let Some(id) = self.dirty.pop_front() {
+            let Some(session) = self.sessions.get_mut(&id) else {
+                return Some(Transmit::Close(id));
+            };
+            if !session.outbox.is_empty() {
+                let bytes = session.outbox.split().freeze();
+                if session.phase == Phase::Over {
+                    self.dirty.push_back(id);
+                }
+                return Some(Transmit::Session(id, bytes));
+            }
+            if session.phase == Phase::Over {
+                return Some(Transmit::Close(id));
+            }
+        }
+        None
+    }
+
+    /// From now on nothing new reaches the backend; what it works on goes on.
+    pub(crate) fn close_gate(&mut self, now: Instant) {
+        self.now = now;
+        self.gate_closed = true;
+        let waiting: Vec<_> = self.queue.drain(..).collect();
+        for id in waiting {
+            self.end_session(id, &report::gate_closed());
+        }
+        self.settle_session_ends();
+    }
+
+    /// All sessions end, and the backend is taken away.
+    pub(crate) fn handle_end(&mut self) -> Ending {
+        self.gate_closed = true;
+        let unfinished = self.flight.take();
+        if let Some(flight) = &unfinished {
+            self.guard = flight.standing.guard;
+        }
+        let all: Vec<_> = self.sessions.keys().copied().collect();
+        for id in all {
+            self.end_session(id, &report::gate_closed());
+            self.roll_back(id);
+        }
+        Ending {
+            undo: (self.guard.is_undone() || unfinished.is_some())
+                .then(|| own::rollback_to(self.guard.is_nested())),
+            doubtful: unfinished.is_some() || !self.to_backend.is_empty(),
+            lost: self.lost.take(),
+        }
+    }
+
+    /// The backend works on nothing, and has nothing more to say.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flight
+            .as_ref()
+            .is_none_or(|flight| flight.awaits_client())
+            || self.lost.is_some()
+    }
+
+    /// Whether the backend owes a reply, so that somebody must read.
+    pub(crate) fn awaits_backend(&self) -> bool {
+        !self.is_idle()
+    }
+
+    /// Whether this session waits for its turn.
+    pub(crate) fn is_waiting(&self, id: SessionId) -> bool {
+        self.queue.contains(&id)
+    }
+
+    /// Whether this session awaits something.
+    pub(crate) fn is_busy(&self, id: SessionId) -> bool {
+        self.sessions
+            .get(&id)
+            .is_some_and(|session| matches!(session.phase, Phase::Running | Phase::Waiting { .. }))
+    }
+
+    /// The sessions that await something, the holder of the lease first.
+    pub(crate) fn busy_sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.lease
+            .into_iter()
+            .chain(self.queue.iter().copied())
+            .filter(|&id| self.is_busy(id))
+    }
+
+    /// The value of a setting that the server reports.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        let mut parameters = self.parameters.iter();
+        // Names of settings have no case.
+        parameters
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.clone())
+    }
+
+    /// The SQL of the statement that the backend works on.
+    pub(crate) fn running_sql(&self) -> Option<String> {
+        let flight = self.flight.as_ref()?;
+        let session = self.sessions.get(&flight.session)?;
+        Some(report::sql(&session.last_sql))
+    }
+
+    /// Why nobody is let through, if nobody is.
+    fn refusal(&self) -> Option<Report> {
+        match &self.lost {
+            Some(Lost(report)) => Some(report.clone()),
+            None => self.gate_closed.then(report::gate_closed),
+        }
+    }
+
+    fn set_parameter(&mut self, name: String, value: String) {
+        if name == "standard_conforming_strings" {
+            self.standard_conforming_strings = value == "on";
+        }
+        match self.parameters.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.parameters.push((name, value)),
+        }
+    }
+
+    /// Whether the backend should be read: not while its only reader is slow and nobody else waits.
+    pub(crate) fn wants_backend(&self, unread: usize) -> bool {
+        unread < OUTBOX_LIMIT || !self.queue.is_empty()
+    }
+}

@@ -1,0 +1,386 @@
+//! The batch under way: what the backend answers, and whom that concerns.
+
+use bytes::Bytes;
+
+use super::Mux;
+use crate::mux::block::Executed;
+use crate::mux::command::Command;
+use crate::mux::control;
+use crate::mux::flight::{AfterCheck, Progress, Reader, Request, Step};
+use crate::mux::message::{Message, ProtocolViolation, backend, to_backend, to_session};
+use crate::mux::own;
+use crate::mux::report;
+use crate::mux::session::{Phase, Session, restore_names};
+
+impl Mux {
+    /// Takes the steps that need no reply, and ends a batch that is over.
+    pub(super) fn settle(&mut self) {
+        while let Some(flight) = &mut self.flight {
+            match flight.steps.front() {
+                Some(Step::Reply { .. }) => return,
+                Some(Step::Named(_)) => {
+                    flight.steps.pop_front();
+                }
+                Some(Step::Recover) => {
+                    flight.steps.pop_front();
+                    flight.standing.recover();
+                }
+                Some(Step::Start) => {
+                    flight.steps.pop_front();
+                    flight.standing.start();
+                }
+                Some(Step::Control(_)) => {
+                    let Some(Step::Control(command)) = flight.steps.pop_front() else {
+                        return;
+                    };
+                    let done = control::apply(&mut flight.standing, &command);
+                    let id = flight.session;
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.note_block(&command, &flight.standing, self.now);
+                        session.tell(done);
+                        self.dirty.push_back(id);
+                    }
+                }
+                None => {
+                    let over = flight.ended
+                        && !flight.skipping
+                        && flight.script.is_none()
+                        && flight.after_check.is_none();
+                    if over {
+                        self.land();
+                    } else {
+                        self.idle_since = Some(self.now);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Goes on with a batch that waited for the backend.
+    pub(super) fn resume(&mut self) {
+        if self
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.steps.is_empty())
+        {
+            self.pump();
+        }
+    }
+
+    pub(super) fn on_reply(&mut self, message: &Message, tag: u8) -> Result<(), ProtocolViolation> {
+        let Some(flight) = &mut self.flight else {
+            return Err(unexpected(message, "nobody has asked for anything"));
+        };
+        let Some(Step::Reply { to, reader }) = flight.steps.front() else {
+            return Err(unexpected(message, "nothing is awaited"));
+        };
+        let progress = to.progress(tag);
+        if progress == Progress::Violates {
+            return Err(unexpected(message, &format!("{to:?} was to be answered")));
+        }
+        let is_client = matches!(reader, Reader::Client);
+        let in_query = matches!(to, Request::Query);
+        if tag == backend::COPY_IN_RESPONSE {
+            flight.copying = true;
+            flight.awaits_copy = false;
+            if !in_query {
+                flight.copies_in = false;
+                if flight.copies_next_sync() {
+                    // "the backend ... ignores Sync while in copy-in mode", so the batch is open again.
+                    flight.steps.remove(1);
+                    flight.ended = false;
+                }
+            }
+        }
+        if progress == Progress::Completes {
+            flight.steps.pop_front();
+        }
+        if is_client {
+            let withholds = in_query
+                && flight.withholds
+                && matches!(
+                    tag,
+                    backend::COMMAND_COMPLETE | backend::EMPTY_QUERY_RESPONSE
+                );
+            let earlier = if in_query {
+                flight.withheld.take()
+            } else {
+                None
+            };
+            if withholds {
+                flight.withheld = Some(message.clone());
+            }
+            let id = flight.session;
+            if let Some(session) = self.sessions.get_mut(&id) {
+                if let Some(earlier) = earlier {
+                    session.send(&earlier);
+                }
+                if !withholds {
+                    session.send(message);
+                }
+                self.dirty.push_back(id);
+            }
+        }
+        if tag == backend::COPY_IN_RESPONSE {
+            self.pump();
+        } else if progress == Progress::Completes {
+            self.settle();
+            self.resume();
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_error(&mut self, message: &Message) -> Result<(), ProtocolViolation> {
+        let fatal = message
+            .error_field(b'V')
+            .is_some_and(|severity| severity != "ERROR");
+        if fatal {
+            // The session that it hit gets the server's own words, the others get ours.
+            self.forward(&message.map_error_fields(|_, text| restore_names(&text)));
+            if let Some(session) = self
+                .flight
+                .as_ref()
+                .and_then(|flight| self.sessions.get_mut(&flight.session))
+            {
+                session.phase = Phase::Over;
+            }
+            let text = message.error_field(b'M').unwrap_or_default();
+            let code = message.error_field(b'C').unwrap_or_default();
+            self.lose(report::backend_died(&code, &text));
+            return Ok(());
+        }
+        let Some(flight) = &mut self.flight else {
+            return Err(unexpected(message, "nobody has asked for anything"));
+        };
+        let Some(Step::Reply { to, reader }) = flight.steps.front() else {
+            return Err(unexpected(message, "nothing is awaited"));
+        };
+        let synced = to.is_synced();
+        let mut warning = None;
+        let mut intruder = None;
+        let reply = match reader {
+            Reader::Guard => {
+                let text = message.error_field(b'M').unwrap_or_default();
+                let sql = self.running_sql().unwrap_or_default();
+                self.lose(report::guard_failed(&text, &sql));
+                return Ok(());
+            }
+            Reader::Check { .. } if flight.failed => None,
+            Reader::Check { commit } => {
+                if *commit {
+                    warning = flight.standing.fail_commit();
+                }
+                flight.withheld = None;
+                Some(message.map_error_fields(|_, text| restore_names(&text)))
+            }
+            // The error's text may be translated, but not the name of the function that reports it.
+            Reader::Proof if is_several_statements(message) => None,
+            Reader::Proof => {
+                let error = Some(message.clone());
+                flight.after_check = Some(AfterCheck::Proof { error });
+                None
+            }
+            Reader::Refusal(error) => Some(error.clone()),
+            Reader::Client => {
+                let offset = flight.offset;
+                intruder = flight.intruder.take().filter(|_| {
+                    let text = message.error_field(b'M').unwrap_or_default();
+                    text.ends_with(own::INTRUDER.as_bytes())
+                });
+                Some(
+                    message.map_error_fields(|code, text| match (code, intruder) {
+                        (b'C', Some(_)) => Bytes::from_static(b"08P01"),
+                        (b'M', Some(tag)) => report::not_copy(tag).into(),
+                        (b'P', _) if offset > 0 => shift_position(&text, offset),
+                        _ => restore_names(&text),
+                    }),
+                )
+            }
+        };
+        flight.failed = true;
+        flight.copying = false;
+        flight.awaits_copy = false;
+        let earlier = flight.withheld.take();
+        let id = flight.session;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if let Some(earlier) = earlier {
+                session.send(&earlier);
+            }
+            if let Some(warning) = warning {
+                session.send(&warning.message());
+            }
+            if let Some(reply) = reply {
+                session.send(&reply);
+            }
+            if intruder.is_some() {
+                session.send(&report::out_of_step().message());
+                session.phase = Phase::Over;
+                session.gone = true;
+                session.clear_inbox();
+            }
+            self.dirty.push_back(id);
+            if !synced {
+                flight.skip_to_sync(session);
+            }
+        }
+        self.settle();
+        self.resume();
+        Ok(())
+    }
+
+    pub(super) fn on_ready(&mut self, message: &Message) -> Result<(), ProtocolViolation> {
+        let status = message.transaction_status();
+        if status == Some(b'I') {
+            let sql = self.running_sql().unwrap_or_default();
+            self.lose(report::transaction_ended(&sql));
+            return Ok(());
+        }
+        let (Some(mut flight), Some(status)) = (self.flight.take(), status) else {
+            return Err(unexpected(message, "nobody has asked for anything"));
+        };
+        let Some(Step::Reply { to, reader }) = flight.steps.pop_front() else {
+            return Err(unexpected(message, "nothing is awaited"));
+        };
+        if !to.is_synced() {
+            return Err(unexpected(message, &format!("{to:?} was to be answered")));
+        }
+        let Some(mut session) = self.sessions.remove(&flight.session) else {
+            return Ok(());
+        };
+        let is_sync = matches!(to, Request::Sync);
+        match reader {
+            // The end of the whole batch.
+            Reader::Client if flight.script.is_none() => {
+                flight.standing.end_batch(status, flight.executed);
+                session.send(&to_session::ready_for_query(flight.standing.status()));
+                self.dirty.push_back(session.id);
+            }
+            // The end of a part of a simple query; a check may be under way behind it.
+            Reader::Client => {
+                flight.ahead = flight.standing.clone();
+                if status == b'E' {
+                    if flight.steps.is_empty() {
+                        flight.standing.end_batch(status, Executed::Anything);
+                        self.end_script(&mut flight, &mut session);
+                    }
+                } else {
+                    if flight.standing.is_open() {
+                        flight.standing.end_batch(status, Executed::Anything);
+                        flight.ahead = flight.standing.clone();
+                    }
+                    if flight.after_check.is_some() {
+                        if flight.steps.is_empty() {
+                            self.send_check(&mut flight, false);
+                            self.put(&to_backend::sync());
+                            flight.expect(Request::Sync, Reader::Guard);
+                        }
+                    } else {
+                        self.run_script(&mut flight, &mut session);
+                    }
+                }
+            }
+            // The failure was to be expected, and is undone by what follows.
+            Reader::Proof => flight.failed = false,
+            // The end of a check.
+            _ if is_sync => {
+                let after = flight.after_check.take();
+                if let Some(AfterCheck::Proof { error }) = after {
+                    flight.failed = false;
+                    match error {
+                        None => self.run_script(&mut flight, &mut session),
+                        Some(error) if status == b'E' => {
+                            session.send(&error);
+                            self.end_script(&mut flight, &mut session);
+                        }
+                        Some(error) => {
+                            flight.script = None;
+                            self.send_refusal_of_query(&mut flight, error);
+                        }
+                    }
+                } else if status == b'E' {
+                    flight.standing.end_batch(status, Executed::Anything);
+                    self.end_script(&mut flight, &mut session);
+                } else if let Some(AfterCheck::Control(command)) = after {
+                    match self.control_in_script(&mut flight, &mut session, &command) {
+                        Ok(()) => self.run_script(&mut flight, &mut session),
+                        Err(report) => self.fail_script(&mut flight, &mut session, &report),
+                    }
+                } else {
+                    self.end_script(&mut flight, &mut session);
+                }
+            }
+            _ => {}
+        }
+        self.sessions.insert(session.id, session);
+        self.flight = Some(flight);
+        self.settle();
+        self.resume();
+        Ok(())
+    }
+
+    pub(super) fn on_parameter_status(&mut self, message: &Message) {
+        let mut fields = message.fields();
+        if let (Some(name), Some(value)) = (fields.string(), fields.string()) {
+            self.set_parameter(
+                String::from_utf8_lossy(&name).into_owned(),
+                String::from_utf8_lossy(&value).into_owned(),
+            );
+        }
+        self.forward(message);
+    }
+
+    /// Whether the backend's next reply is to the guard.
+    pub(super) fn is_own_reply_next(&self) -> bool {
+        let next = self.flight.as_ref().and_then(|flight| flight.steps.front());
+        matches!(
+            next,
+            Some(Step::Reply {
+                reader: Reader::Guard,
+                ..
+            })
+        )
+    }
+
+    /// Passes a message on to the session whose batch is under way.
+    pub(super) fn forward(&mut self, message: &Message) {
+        if let Some(flight) = &self.flight
+            && let Some(session) = self.sessions.get_mut(&flight.session)
+        {
+            session.send(message);
+            self.dirty.push_back(flight.session);
+        }
+    }
+
+    pub(super) fn took_effect(&mut self, session: &mut Session, command: &Command) {
+        match command {
+            Command::DeallocateAll => session.forget_statements(&mut self.garbage),
+            Command::Commit { .. } | Command::Rollback { .. } => {
+                session.forget_portals(&mut self.garbage);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a Parse has failed only because its text holds several statements.
+fn is_several_statements(message: &Message) -> bool {
+    message.error_field(b'R').as_deref() == Some(b"exec_parse_message")
+}
+
+fn shift_position(text: &Bytes, offset: usize) -> Bytes {
+    match std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok())
+    {
+        Some(position) => Bytes::from((position + offset).to_string()),
+        None => text.clone(),
+    }
+}
+
+fn unexpected(message: &Message, context: &str) -> ProtocolViolation {
+    ProtocolViolation(format!(
+        "unexpected backend message of type {:?}: {context}",
+        char::from(message.tag())
+    ))
+}

@@ -1,0 +1,259 @@
+//! A simple query, which may hold several statements and transaction control among them.
+//!
+//! Without control it goes to the backend as it is. With it, it is run part by part, each when the one before has been
+//! answered, so that what follows an error isn't run and what precedes a COMMIT is kept.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Mux;
+use crate::mux::block::{self, Block, Executed};
+use crate::mux::command::Command;
+use crate::mux::control;
+use crate::mux::flight::{AfterCheck, Flight, Part, Reader, Request, Script};
+use crate::mux::message::to_session::Report;
+use crate::mux::message::{Fields, Message, to_backend, to_session};
+use crate::mux::own;
+use crate::mux::session::Session;
+use crate::mux::split;
+
+impl Mux {
+    pub(super) fn send_query(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        message: &Message,
+    ) {
+        flight.ended = true;
+        let Some(sql) = Fields::new(message.body()).string() else {
+            self.start(flight);
+            self.put(message);
+            return flight.expect(Request::Query, Reader::Client);
+        };
+        let runs = !split::statements(&sql, self.standard_conforming_strings).is_empty();
+        session.forget_unnamed(runs, &mut self.garbage);
+        session.last_sql = sql.clone();
+        let script = self.script(sql.clone());
+        let is_cut = script.parts.len() > 1;
+        // These are known by their first words, and a syntax error behind those comes first.
+        let is_refused = !flight.standing.is_open()
+            && matches!(
+                script.parts.front(),
+                Some(Part::Control {
+                    command: Command::Lock | Command::DeclareCursor { .. },
+                    ..
+                })
+            );
+        flight.script = Some(script);
+        // A block that failed before anything reached the backend runs nothing there.
+        let is_known = !flight.standing.is_failed() || flight.standing.holds_backend();
+        if (is_cut || is_refused) && is_known {
+            return self.send_proof(flight, &sql);
+        }
+        self.run_script(flight, session);
+    }
+
+    /// PostgreSQL parses the whole text before it runs any of it, so a script that is to be run part by part is parsed
+    /// first: a Parse finds its syntax errors, and otherwise fails because there are several statements.
+    fn send_proof(&mut self, flight: &mut Flight, text: &[u8]) {
+        flight.after_check = Some(AfterCheck::Proof { error: None });
+        let is_failed = flight.standing.is_failed();
+        if !is_failed {
+            self.start(flight);
+            self.run_text(flight, own::SET_PROOF, || Reader::Guard);
+        }
+        self.put(&to_backend::parse(b"", text));
+        flight.expect(Request::Parse, Reader::Proof);
+        if !is_failed {
+            self.put(&to_backend::sync());
+            flight.expect(Request::Sync, Reader::Proof);
+            for sql in own::END_PROOF {
+                self.run_text(flight, sql, || Reader::Guard);
+            }
+        }
+        self.put(&to_backend::sync());
+        flight.expect(Request::Sync, Reader::Guard);
+    }
+
+    /// Cuts a simple query where transaction control has to be looked at.
+    pub(super) fn script(&self, text: Bytes) -> Script {
+        let scs = self.standard_conforming_strings;
+        let statements: Vec<_> = split::statements(&text, scs).into_iter().collect();
+        let mut parts: VecDeque<Part> = VecDeque::new();
+        for range in &statements {
+            let command = Command::of(&text[range.clone()], scs);
+            if control::is_looked_at(&command) {
+                parts.push_back(Part::Control {
+                    range: range.clone(),
+                    command,
+                });
+                continue;
+            }
+            let copies_in = command == Command::CopyFromStdin;
+            match parts.back_mut() {
+                Some(Part::Statements {
+                    range: run,
+                    copies_in: run_copies_in,
+                }) => {
+                    run.end = range.end;
+                    *run_copies_in |= copies_in;
+                }
+                _ => parts.push_back(Part::Statements {
+                    range: range.clone(),
+                    copies_in,
+                }),
+            }
+        }
+        match parts.make_contiguous() {
+            [Part::Statements { range, .. }] => *range = 0..text.len(),
+            // An empty query has an answer, too.
+            [] => parts.push_back(Part::Statements {
+                range: 0..text.len(),
+                copies_in: false,
+            }),
+            _ => {}
+        }
+        Script {
+            text,
+            parts,
+            several: statements.len() > 1,
+        }
+    }
+
+    /// Runs a script's next parts, up to one that the backend must answer.
+    pub(super) fn run_script(&mut self, flight: &mut Flight, session: &mut Session) {
+        loop {
+            let Some(script) = &mut flight.script else {
+                return;
+            };
+            let Some(part) = script.parts.pop_front() else {
+                if !self.deferral.is_possible() || flight.standing.block != Block::Implicit {
+                    return self.end_script(flight, session);
+                }
+                flight.after_check = Some(AfterCheck::EndOfScript);
+                self.send_check(flight, false);
+                self.put(&to_backend::sync());
+                return flight.expect(Request::Sync, Reader::Guard);
+            };
+            let is_last = script.parts.is_empty();
+            let several = script.several;
+            match part {
+                Part::Statements { range, copies_in } => {
+                    let text = script.text.clone();
+                    return self.send_part(flight, &text, range, copies_in, is_last);
+                }
+                Part::Control { range, command } => {
+                    self.note_command(session, &command);
+                    if let Some(report) =
+                        control::refused_outside_block(&command, &flight.standing, several)
+                    {
+                        return self.fail_script(flight, session, &report);
+                    }
+                    if !control::is_control(&command) {
+                        let text = script.text.clone();
+                        return self.send_part(flight, &text, range, false, is_last);
+                    }
+                    if self.needs_check(&command, &flight.standing) {
+                        self.send_check(flight, true);
+                        self.put(&to_backend::sync());
+                        flight.expect(Request::Sync, Reader::Guard);
+                        flight.after_check = Some(AfterCheck::Control(command));
+                        return;
+                    }
+                    if let Err(report) = self.control_in_script(flight, session, &command) {
+                        return self.fail_script(flight, session, &report);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn control_in_script(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        command: &Command,
+    ) -> Result<(), Report> {
+        let done = control::apply(&mut flight.standing, command)?;
+        flight.ahead = flight.standing.clone();
+        self.took_effect(session, command);
+        session.note_block(command, &flight.standing, self.now);
+        let is_last = flight
+            .script
+            .as_ref()
+            .is_some_and(|script| script.parts.is_empty());
+        if is_last && flight.standing.block == Block::Implicit {
+            // The end of the implicit transaction comes first.
+            flight.withheld = Some(to_session::command_complete(done.tag));
+        } else {
+            session.tell(Ok(done));
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_part(
+        &mut self,
+        flight: &mut Flight,
+        text: &Bytes,
+        range: std::ops::Range<usize>,
+        copies_in: bool,
+        is_last: bool,
+    ) {
+        if flight.standing.is_failed() && !flight.standing.holds_backend() {
+            // Nothing of this block ever reached the backend, which would therefore run it.
+            return self.send_refusal_of_query(flight, block::aborted().message());
+        }
+        self.start(flight);
+        // The position in an error counts characters of the client's whole text.
+        flight.offset = String::from_utf8_lossy(&text[..range.start])
+            .chars()
+            .count();
+        self.put(&to_backend::query(&text[range]));
+        flight.expect(Request::Query, Reader::Client);
+        let implicit = flight.ahead.block == Block::Implicit;
+        flight.withholds = self.deferral.is_possible() && implicit && is_last;
+        if flight.withholds {
+            flight.after_check = Some(AfterCheck::EndOfScript);
+            flight.copies_in = copies_in;
+            if !copies_in {
+                self.send_check(flight, false);
+                self.put(&to_backend::sync());
+                flight.expect(Request::Sync, Reader::Guard);
+            }
+        }
+    }
+
+    pub(super) fn send_refusal_of_query(&mut self, flight: &mut Flight, error: Message) {
+        self.send_refusal(flight, error);
+        self.put(&to_backend::sync());
+        flight.expect(Request::Sync, Reader::Client);
+    }
+
+    pub(super) fn fail_script(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        report: &Report,
+    ) {
+        flight.standing.end_batch(b'E', Executed::Anything);
+        flight.standing.fail();
+        session.send(&report.message());
+        self.end_script(flight, session);
+    }
+
+    pub(super) fn end_script(&mut self, flight: &mut Flight, session: &mut Session) {
+        flight.script = None;
+        flight.after_check = None;
+        flight.ahead = flight.standing.clone();
+        if let Some(text) = flight.withheld.take() {
+            session.send(&text);
+        }
+        if flight.standing.block == Block::Implicit {
+            flight.standing.end_batch(b'T', Executed::Anything);
+        }
+        session.send(&to_session::ready_for_query(flight.standing.status()));
+        self.dirty.push_back(session.id);
+        flight.steps.clear();
+    }
+}

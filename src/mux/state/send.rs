@@ -1,0 +1,534 @@
+//! The batch under way: what of it is sent to the backend, and what is sent around it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Mux;
+use crate::mux::block::{self, Block, Executed, Prologue, Standing};
+use crate::mux::command::Command;
+use crate::mux::control;
+use crate::mux::deferral::Deferral;
+use crate::mux::flight::{Flight, Nameable, Reader, Request, Step};
+use crate::mux::message::{self, Message, frontend, to_backend};
+use crate::mux::own;
+use crate::mux::report;
+use crate::mux::session::{Prepared, Session};
+use crate::mux::split;
+
+impl Mux {
+    /// Sends on what can be sent of the batch under way.
+    pub(super) fn pump(&mut self) {
+        loop {
+            let (Some(mut flight), true) = (self.flight.take(), self.lost.is_none()) else {
+                return;
+            };
+            let Some(mut session) = self.sessions.remove(&flight.session) else {
+                return;
+            };
+            let went_on = self.pump_one(&mut flight, &mut session);
+            self.sessions.insert(session.id, session);
+            self.idle_since = flight.awaits_client().then_some(self.now);
+            self.flight = Some(flight);
+            self.settle();
+            if !went_on {
+                return;
+            }
+        }
+    }
+
+    /// Deals with the session's next message; `false` if there is nothing to deal with now.
+    pub(super) fn pump_one(&mut self, flight: &mut Flight, session: &mut Session) -> bool {
+        let Some(tag) = session.peek().map(Message::tag) else {
+            return session.gone && self.abandon(flight, session);
+        };
+        if flight.copying {
+            return self.pump_copy(flight, session, tag);
+        }
+        if flight.script.is_some() || flight.after_check.is_some() || flight.intruder.is_some() {
+            return false;
+        }
+        if flight.skipping {
+            session.pop();
+            if tag == frontend::SYNC {
+                flight.skipping = false;
+                flight.ended = true;
+                self.put(&to_backend::sync());
+                flight.expect(Request::Sync, Reader::Client);
+            }
+            return true;
+        }
+        if flight.ended {
+            return false;
+        }
+        match tag {
+            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
+                // Sent before the backend has said that it wants any.
+                let is_stray = flight.steps.is_empty() || !flight.copies_in;
+                if is_stray {
+                    session.pop();
+                } else {
+                    self.put(&to_backend::flush());
+                }
+                return is_stray;
+            }
+            frontend::SYNC | frontend::FLUSH => {}
+            _ if flight.awaits_copy => return false,
+            _ if !session.has_request() => {
+                return session.gone && self.abandon(flight, session);
+            }
+            frontend::QUERY | frontend::FUNCTION_CALL if !flight.steps.is_empty() => {
+                self.put(&to_backend::flush());
+                return false;
+            }
+            _ => {}
+        }
+        let Some(message) = session.pop() else {
+            return false;
+        };
+        match tag {
+            frontend::QUERY => self.send_query(flight, session, &message),
+            frontend::FUNCTION_CALL => self.send_function_call(flight, session, &message),
+            frontend::PARSE => self.send_parse(flight, session, &message),
+            frontend::BIND => self.send_bind(flight, session, &message),
+            frontend::DESCRIBE | frontend::CLOSE => self.send_named(flight, session, &message),
+            frontend::EXECUTE => self.send_execute(flight, session, &message),
+            frontend::SYNC => self.send_sync(flight),
+            _ => self.put(&message),
+        }
+        true
+    }
+
+    pub(super) fn pump_copy(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        tag: u8,
+    ) -> bool {
+        match tag {
+            // The backend ignores both while it reads CopyData.
+            frontend::SYNC | frontend::FLUSH => {
+                session.pop();
+                return true;
+            }
+            frontend::COPY_DATA => {}
+            frontend::COPY_DONE | frontend::COPY_FAIL => flight.copying = false,
+            // PostgreSQL ends the connection of who does this, unless the COPY has failed before. Ours serves others, too,
+            // so it must not see the message; how it answers CopyFail tells which it is.
+            _ => {
+                flight.copying = false;
+                flight.intruder = Some(tag);
+                self.put(&to_backend::copy_fail(own::INTRUDER));
+                return false;
+            }
+        }
+        if let Some(message) = session.pop() {
+            self.put(&message);
+        }
+        true
+    }
+
+    /// The client went in the middle of a batch. Its unfinished transaction is undone, as the backend of a client that
+    /// vanishes would do.
+    pub(super) fn abandon(&mut self, flight: &mut Flight, session: &mut Session) -> bool {
+        if flight.copying {
+            flight.copying = false;
+            self.put(&to_backend::copy_fail("the client has gone"));
+            if matches!(
+                flight.steps.front(),
+                Some(Step::Reply {
+                    to: Request::Query,
+                    ..
+                })
+            ) {
+                return true;
+            }
+        }
+        if flight.ended || !flight.steps.is_empty() && flight.script.is_some() {
+            return false;
+        }
+        if matches!(
+            flight.steps.front(),
+            Some(Step::Reply {
+                to: Request::Query | Request::FunctionCall,
+                ..
+            })
+        ) {
+            return false;
+        }
+        session.clear_inbox();
+        flight.ended = true;
+        // A batch that has failed is undone by its Sync, and until then the backend wouldn't answer anything else.
+        if !std::mem::take(&mut flight.skipping) {
+            self.send_refusal(flight, report::client_gone().message());
+        }
+        self.put(&to_backend::sync());
+        flight.expect(Request::Sync, Reader::Client);
+        true
+    }
+
+    /// Begins the session's transaction on the backend, if it has not begun.
+    pub(super) fn start(&mut self, flight: &mut Flight) {
+        let (closes, count) = self.garbage.take();
+        self.to_backend.put_slice(&closes);
+        for _ in 0..count {
+            flight.expect(Request::Close, Reader::Guard);
+        }
+        let Some(prologue) = flight.ahead.start() else {
+            return;
+        };
+        flight.steps.push_back(Step::Start);
+        let Prologue { moves, read_only } = prologue;
+        for &step in moves {
+            self.run_own(flight, own::statement(step), || Reader::Guard);
+        }
+        if let Some(read_only) = read_only {
+            let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
+            self.run_text(flight, &format!("SET TRANSACTION {mode}"), || Reader::Guard);
+        }
+        if flight.flushes_guard && (!moves.is_empty() || read_only.is_some()) {
+            self.put(&to_backend::flush());
+        }
+    }
+
+    pub(super) fn send_parse(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        message: &Message,
+    ) {
+        let mut fields = message.fields();
+        let (Some(name), Some(sql)) = (fields.string(), fields.string()) else {
+            return self.send_malformed(flight, message);
+        };
+        self.start(flight);
+        let command = self.only_command(&sql);
+        let full_name = session.statement_name(&name);
+        if name.is_empty() {
+            self.put(&to_backend::close(b'S', &full_name));
+            flight.expect(Request::Close, Reader::Guard);
+        }
+        match own::stand_in(&command) {
+            Some(stand_in) => self.put(&to_backend::parse(&full_name, stand_in.as_bytes())),
+            None => {
+                let rest = fields.rest();
+                self.put_built(frontend::PARSE, |body| {
+                    body.put_slice(&full_name);
+                    body.put_u8(0);
+                    body.put_slice(&sql);
+                    body.put_u8(0);
+                    body.put_slice(&rest);
+                });
+            }
+        }
+        session.last_sql = sql.clone();
+        let previous = session
+            .statements
+            .insert(name.clone(), Prepared::new(command, sql));
+        flight.expect(Request::Parse, Reader::Client);
+        flight.named(Nameable::Statement, name, previous);
+    }
+
+    pub(super) fn send_bind(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        message: &Message,
+    ) {
+        let mut fields = message.fields();
+        let (Some(portal), Some(statement)) = (fields.string(), fields.string()) else {
+            return self.send_malformed(flight, message);
+        };
+        self.start(flight);
+        let rest = fields.rest();
+        let prepared = session.statements.get(&statement).cloned();
+        let full_name = match prepared {
+            Some(_) => session.statement_name(&statement),
+            // The backend knows none of that name either, and says so in its own words.
+            None => statement,
+        };
+        self.put_built(frontend::BIND, |body| {
+            for name in [&portal, &full_name] {
+                body.put_slice(name);
+                body.put_u8(0);
+            }
+            body.put_slice(&rest);
+        });
+        flight.expect(Request::Bind, Reader::Client);
+        if let Some(prepared) = prepared {
+            let previous = session.portals.insert(portal.clone(), prepared);
+            flight.named(Nameable::Portal, portal, previous);
+        }
+    }
+
+    /// A Describe or a Close, of a statement or of a portal.
+    pub(super) fn send_named(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        message: &Message,
+    ) {
+        let mut fields = message.fields();
+        let (Some(kind), Some(name)) = (fields.byte(), fields.string()) else {
+            return self.send_malformed(flight, message);
+        };
+        self.start(flight);
+        let closes = message.tag() == frontend::CLOSE;
+        let full_name = match kind {
+            b'S' if session.statements.contains_key(&name) => session.statement_name(&name),
+            b'P' => portal_name(session, &name),
+            _ => name.clone(),
+        };
+        self.put_built(message.tag(), |body| {
+            body.put_u8(kind);
+            body.put_slice(&full_name);
+            body.put_u8(0);
+        });
+        let request = match (closes, kind) {
+            (true, _) => Request::Close,
+            (false, b'S') => Request::DescribeStatement,
+            (false, _) => Request::DescribePortal,
+        };
+        flight.expect(request, Reader::Client);
+        if closes {
+            let (what, names) = match kind {
+                b'S' => (Nameable::Statement, &mut session.statements),
+                _ => (Nameable::Portal, &mut session.portals),
+            };
+            if let Some(previous) = names.remove(&name) {
+                flight.named(what, name, Some(previous));
+            }
+        }
+    }
+
+    pub(super) fn send_execute(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        message: &Message,
+    ) {
+        let mut fields = message.fields();
+        let Some(portal) = fields.string() else {
+            return self.send_malformed(flight, message);
+        };
+        let (command, executed) = match session.portals.get(&portal) {
+            Some(prepared) if prepared.spent => {
+                let report = match flight.ahead.is_failed() {
+                    true => block::aborted(),
+                    false => report::spent_portal(&portal),
+                };
+                return self.send_refusal(flight, report.message());
+            }
+            Some(prepared) => {
+                session.last_sql = prepared.sql.clone();
+                (prepared.command.clone(), prepared.executed)
+            }
+            None => (Command::Other, Executed::Anything),
+        };
+        self.note_command(session, &command);
+        if let Some(report) = control::refused_outside_block(&command, &flight.ahead, false) {
+            return self.send_refusal(flight, report.message());
+        }
+        if control::is_control(&command) {
+            if self.needs_check(&command, &flight.ahead) {
+                self.send_check(flight, true);
+            }
+            return match control::apply(&mut flight.ahead, &command) {
+                Ok(_) => {
+                    flight.steps.push_back(Step::Control(command.clone()));
+                    match command {
+                        Command::DeallocateAll => self.close_statements(flight, session),
+                        Command::Commit { .. } | Command::Rollback { .. } => {
+                            self.close_portals(flight, session);
+                        }
+                        _ => {}
+                    }
+                    if let Some(prepared) = session.portals.get_mut(&portal) {
+                        prepared.spent = true;
+                    }
+                }
+                Err(report) => self.send_refusal(flight, report.message()),
+            };
+        }
+        self.start(flight);
+        flight.executed = flight.executed.max(executed);
+        flight.copies_in |= command == Command::CopyFromStdin;
+        flight.awaits_copy = command == Command::CopyFromStdin;
+        let full_name = portal_name(session, &portal);
+        let rest = fields.rest();
+        self.put_built(frontend::EXECUTE, |body| {
+            body.put_slice(&full_name);
+            body.put_u8(0);
+            body.put_slice(&rest);
+        });
+        flight.expect(Request::Execute, Reader::Client);
+        if matches!(command, Command::RollbackTo(_)) {
+            flight.ahead.recover();
+            flight.steps.push_back(Step::Recover);
+        }
+    }
+
+    /// Portals end with their transaction, and their names may be given again in the same pipeline.
+    fn close_portals(&mut self, flight: &mut Flight, session: &mut Session) {
+        for (name, previous) in std::mem::take(&mut session.portals) {
+            if !name.is_empty() {
+                self.put(&to_backend::close(b'P', &name));
+                flight.expect(Request::Close, Reader::Guard);
+            }
+            flight.named(Nameable::Portal, name, Some(previous));
+        }
+    }
+
+    /// DEALLOCATE ALL amid a pipeline, which may give the names again. The unnamed statement isn't its business.
+    fn close_statements(&mut self, flight: &mut Flight, session: &mut Session) {
+        let unnamed = session.statements.remove(&Bytes::new());
+        for (name, previous) in std::mem::take(&mut session.statements) {
+            self.put(&to_backend::close(b'S', &session.statement_name(&name)));
+            flight.expect(Request::Close, Reader::Guard);
+            flight.named(Nameable::Statement, name, Some(previous));
+        }
+        session
+            .statements
+            .extend(unnamed.map(|unnamed| (Bytes::new(), unnamed)));
+    }
+
+    pub(super) fn send_sync(&mut self, flight: &mut Flight) {
+        if self.deferral.is_possible() && flight.ahead.block == Block::Implicit && !flight.copies_in
+        {
+            self.send_check(flight, false);
+        }
+        flight.ended = true;
+        self.put(&to_backend::sync());
+        flight.expect(Request::Sync, Reader::Client);
+    }
+
+    pub(super) fn send_function_call(
+        &mut self,
+        flight: &mut Flight,
+        session: &mut Session,
+        message: &Message,
+    ) {
+        session.last_sql = Bytes::from_static(b"(function call)");
+        flight.executed = Executed::Anything;
+        // It ends the implicit transaction. What it violates itself is found at the end of the test.
+        if self.deferral.is_possible() && flight.ahead.block == Block::Implicit {
+            self.send_check(flight, false);
+        }
+        self.start(flight);
+        self.put(message);
+        flight.ended = true;
+        flight.expect(Request::FunctionCall, Reader::Client);
+    }
+
+    /// A message whose fields don't add up goes to the backend as it is: it knows best what to say.
+    pub(super) fn send_malformed(&mut self, flight: &mut Flight, message: &Message) {
+        self.start(flight);
+        self.put(message);
+        let request = match message.tag() {
+            frontend::BIND => Request::Bind,
+            frontend::EXECUTE => Request::Execute,
+            _ => Request::Close,
+        };
+        flight.expect(request, Reader::Client);
+    }
+
+    /// Makes the backend fail here, and the client see this error.
+    pub(super) fn send_refusal(&mut self, flight: &mut Flight, error: Message) {
+        self.start(flight);
+        self.put(&to_backend::bind(b"", own::REFUSE));
+        flight.expect(Request::Bind, Reader::Refusal(error.clone()));
+        self.put(&to_backend::execute(b""));
+        flight.expect(Request::Execute, Reader::Refusal(error));
+    }
+
+    /// Whether deferred constraints must be checked before this takes effect.
+    pub(super) fn needs_check(&self, command: &Command, standing: &Standing) -> bool {
+        matches!(command, Command::Commit { .. })
+            && self.deferral.is_possible()
+            && standing.commits_work()
+            && control::apply(&mut standing.clone(), command).is_ok()
+    }
+
+    /// Checks the deferred constraints where a COMMIT would, and defers again what is deferred initially.
+    pub(super) fn send_check(&mut self, flight: &mut Flight, commit: bool) {
+        // A BEGIN READ ONLY may still be unknown to the backend.
+        self.start(flight);
+        self.run_own(flight, own::CHECK, || Reader::Check { commit });
+        let Some(restore) = self.deferral.restore() else {
+            return;
+        };
+        self.run_text(flight, &restore, || Reader::Check { commit });
+    }
+
+    /// Runs a statement of the multiplexer's own in the session's pipeline.
+    pub(super) fn run_own(
+        &mut self,
+        flight: &mut Flight,
+        statement: &[u8],
+        reader: impl Fn() -> Reader,
+    ) {
+        self.put_built(frontend::BIND, |body| {
+            to_backend::bind_body(body, b"", statement);
+        });
+        flight.expect(Request::Bind, reader());
+        self.put_built(frontend::EXECUTE, |body| {
+            to_backend::execute_body(body, b"");
+        });
+        flight.expect(Request::Execute, reader());
+    }
+
+    /// Runs a statement of the multiplexer's own that isn't prepared.
+    pub(super) fn run_text(&mut self, flight: &mut Flight, sql: &str, reader: impl Fn() -> Reader) {
+        self.put(&to_backend::parse(b"", sql.as_bytes()));
+        flight.expect(Request::Parse, reader());
+        self.put(&to_backend::bind(own::PORTAL, b""));
+        flight.expect(Request::Bind, reader());
+        self.put(&to_backend::execute(own::PORTAL));
+        flight.expect(Request::Execute, reader());
+        // A Bind of an unnamed statement that its client doesn't have must not find ours.
+        for (kind, name) in [(b'P', own::PORTAL), (b'S', b"")] {
+            self.put(&to_backend::close(kind, name));
+            flight.expect(Request::Close, reader());
+        }
+    }
+
+    /// A statement may change what has to be done when its transaction ends.
+    pub(super) fn note_command(&mut self, session: &mut Session, command: &Command) {
+        match command {
+            Command::CreateDeferrable => self.deferral = Deferral::Changed,
+            // A cursor is a portal, and ends where one does.
+            Command::DeclareCursor { name, hold: false } => {
+                let cursor = Prepared::new(Command::Other, session.last_sql.clone());
+                session
+                    .portals
+                    .insert(Bytes::copy_from_slice(name.as_bytes()), cursor);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the one statement of a Parse is.
+    pub(super) fn only_command(&self, sql: &[u8]) -> Command {
+        let scs = self.standard_conforming_strings;
+        let mut statements = split::statements(sql, scs).into_iter();
+        match (statements.next(), statements.next()) {
+            (Some(range), None) => Command::of(&sql[range], scs),
+            _ => Command::Other,
+        }
+    }
+
+    pub(super) fn put(&mut self, message: &Message) {
+        self.to_backend.put_slice(message.frame());
+    }
+
+    pub(super) fn put_built(&mut self, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+        message::write(&mut self.to_backend, tag, body);
+    }
+}
+
+/// The portal's own name, or one that the backend is sure not to know: its own unnamed portal may be one of ours.
+fn portal_name(session: &Session, name: &Bytes) -> Bytes {
+    if name.is_empty() && !session.portals.contains_key(name) {
+        Bytes::from_static(own::NO_PORTAL)
+    } else {
+        name.clone()
+    }
+}

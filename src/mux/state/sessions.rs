@@ -1,0 +1,335 @@
+//! A session between batches: what is answered without the backend, what is refused, and how a session ends.
+
+use super::{Lost, Mux};
+use crate::mux::block::{self, Standing};
+use crate::mux::command::Command;
+use crate::mux::control;
+use crate::mux::message::to_session::Report;
+use crate::mux::message::{Fields, Message, frontend, to_session};
+use crate::mux::session::{Phase, SessionId};
+
+impl Mux {
+    /// Goes on with what a session's client has sent.
+    pub(super) fn advance(&mut self, id: SessionId) {
+        loop {
+            let refusal = self.refusal();
+            let Some(session) = self.sessions.get_mut(&id) else {
+                return;
+            };
+            match session.phase {
+                Phase::Startup | Phase::Waiting { .. } | Phase::Over if !session.gone => return,
+                Phase::Waiting { .. } => return,
+                Phase::Startup | Phase::Over => return self.bury(id),
+                Phase::Running => {
+                    if self
+                        .flight
+                        .as_ref()
+                        .is_some_and(|flight| flight.session == id)
+                    {
+                        self.pump();
+                    }
+                    return;
+                }
+                Phase::Skipping => {
+                    let Some(message) = session.pop() else {
+                        if session.gone {
+                            session.phase = Phase::Ready;
+                            continue;
+                        }
+                        return;
+                    };
+                    if message.tag() == frontend::SYNC {
+                        session.phase = Phase::Ready;
+                        self.ready(id);
+                    }
+                }
+                Phase::Ready => {
+                    if matches!(
+                        session.peek().map(Message::tag),
+                        Some(frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL)
+                    ) {
+                        // The backend ignores what a client still sends after its COPY has failed.
+                        session.pop();
+                        continue;
+                    }
+                    if !session.has_request() {
+                        if session.gone {
+                            self.bury(id);
+                        }
+                        return;
+                    }
+                    if let Some(refusal) = refusal {
+                        self.end_session(id, &refusal);
+                        return self.leave(id);
+                    }
+                    if !self.answer_locally(id) {
+                        return self.request_lease(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a batch that needs nothing from the backend; `false` leaves it untouched.
+    pub(super) fn answer_locally(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return false;
+        };
+        let Some(first) = session.peek().cloned() else {
+            return false;
+        };
+        let mut standing = Standing {
+            block: session.block.clone(),
+            guard: self.guard,
+        };
+        match first.tag() {
+            frontend::SYNC => {
+                session.pop();
+            }
+            frontend::FLUSH => {
+                session.pop();
+                return true;
+            }
+            frontend::CLOSE => return self.close_locally(id),
+            frontend::QUERY => {
+                let Some(sql) = Fields::new(first.body()).string() else {
+                    return false;
+                };
+                let Some(command) = control::local_command(
+                    &sql,
+                    self.standard_conforming_strings,
+                    &standing,
+                    &self.deferral,
+                ) else {
+                    if standing.is_failed() && !standing.holds_backend() {
+                        self.refuse_batch(id, &block::aborted());
+                        return true;
+                    }
+                    return false;
+                };
+                session.pop();
+                session.forget_unnamed(command.is_some(), &mut self.garbage);
+                session.last_sql = sql;
+                match command {
+                    None => session.send(&to_session::empty_query_response()),
+                    Some(command) => {
+                        let held = standing.holds_backend();
+                        let answer = control::apply(&mut standing, &command);
+                        session.tell(answer);
+                        if matches!(command, Command::DeallocateAll) {
+                            session.forget_statements(&mut self.garbage);
+                        }
+                        session.note_block(&command, &standing, self.now);
+                        session.block = standing.block.clone();
+                        self.guard = standing.guard;
+                        if held && !standing.holds_backend() {
+                            session.forget_portals(&mut self.garbage);
+                            self.release_lease(id);
+                        }
+                    }
+                }
+            }
+            _ if standing.is_failed() && !standing.holds_backend() => {
+                if self.batch_ends_block(id) {
+                    return false;
+                }
+                self.refuse_batch(id, &block::aborted());
+                return true;
+            }
+            _ => return false,
+        }
+        self.ready(id);
+        true
+    }
+
+    /// A driver closes its statements one by one when they are dropped. That needs no round trip and no lease: the Close
+    /// rides along with the next batch.
+    pub(super) fn close_locally(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return false;
+        };
+        let closes_only = session.batch().all(|message| match message.tag() {
+            frontend::CLOSE => message.body().first() == Some(&b'S'),
+            tag => tag == frontend::SYNC,
+        });
+        if !closes_only {
+            return false;
+        }
+        while let Some(message) = session.pop() {
+            if message.tag() == frontend::SYNC {
+                break;
+            }
+            let mut fields = message.fields();
+            let (Some(_), Some(name)) = (fields.byte(), fields.string()) else {
+                continue;
+            };
+            if session.statements.remove(&name).is_some() {
+                let full_name = session.statement_name(&name);
+                self.garbage.close_statement(&full_name);
+            }
+            session.send(&to_session::close_complete());
+        }
+        self.ready(id);
+        true
+    }
+
+    /// Whether a batch of the extended protocol runs a prepared COMMIT or ROLLBACK.
+    pub(super) fn batch_ends_block(&self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get(&id) else {
+            return false;
+        };
+        session.batch().any(|message| {
+            let name = match message.tag() {
+                frontend::BIND => {
+                    let mut fields = message.fields();
+                    fields.string().and_then(|_| fields.string())
+                }
+                frontend::PARSE => {
+                    let mut fields = message.fields();
+                    let _name = fields.string();
+                    return fields.string().is_some_and(|sql| {
+                        matches!(
+                            self.only_command(&sql),
+                            Command::Commit { .. } | Command::Rollback { .. }
+                        )
+                    });
+                }
+                _ => None,
+            };
+            name.and_then(|name| session.statements.get(&name))
+                .is_some_and(|statement| {
+                    matches!(
+                        statement.command,
+                        Command::Commit { .. } | Command::Rollback { .. }
+                    )
+                })
+        })
+    }
+
+    pub(super) fn ready(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            let standing = Standing {
+                block: session.block.clone(),
+                guard: self.guard,
+            };
+            session.send(&to_session::ready_for_query(standing.status()));
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Answers a whole batch with one error, as the backend would: up to its Sync, or for its Query.
+    pub(super) fn refuse_batch(&mut self, id: SessionId, report: &Report) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let mut standing = Standing {
+            block: std::mem::take(&mut session.block),
+            guard: self.guard,
+        };
+        standing.fail();
+        session.block = standing.block;
+        session.send(&report.message());
+        session.phase = Phase::Skipping;
+        self.dirty.push_back(id);
+        while let Some(message) = session.pop() {
+            if matches!(
+                message.tag(),
+                frontend::SYNC | frontend::QUERY | frontend::FUNCTION_CALL
+            ) {
+                session.phase = Phase::Ready;
+                return self.ready(id);
+            }
+        }
+    }
+
+    /// The transaction is lost: every session is told, and nothing more is sent.
+    pub(super) fn lose(&mut self, report: Report) {
+        if self.lost.is_some() {
+            return;
+        }
+        self.lost = Some(Lost(report.clone()));
+        self.flight = None;
+        self.lease = None;
+        self.queue.clear();
+        self.to_backend.clear();
+        let all: Vec<_> = self.sessions.keys().copied().collect();
+        for id in all {
+            self.end_session(id, &report);
+        }
+    }
+
+    /// Tells a session why it is over.
+    pub(super) fn end_session(&mut self, id: SessionId, report: &Report) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.phase != Phase::Over
+        {
+            session.send(&report.message());
+            session.phase = Phase::Over;
+            session.clear_inbox();
+            self.dirty.push_back(id);
+        }
+    }
+
+    pub(super) fn settle_session_ends(&mut self) {
+        let gone: Vec<_> = self
+            .sessions
+            .values()
+            .filter(|session| session.gone)
+            .map(|session| session.id)
+            .collect();
+        for id in gone {
+            self.advance(id);
+        }
+    }
+
+    /// A session whose client has gone has nothing left to do.
+    pub(super) fn bury(&mut self, id: SessionId) {
+        if self
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.session == id)
+        {
+            return;
+        }
+        self.leave(id);
+        let Some(mut session) = self.sessions.remove(&id) else {
+            return;
+        };
+        session.forget_portals(&mut self.garbage);
+        session.forget_statements(&mut self.garbage);
+        self.dirty.push_back(id);
+        if !session.outbox.is_empty() {
+            // Its client is still to be told why.
+            self.sessions.insert(id, session);
+        }
+    }
+
+    /// A session that is over has no block and no turn any more. If its batch is under way, that is ended first.
+    pub(super) fn leave(&mut self, id: SessionId) {
+        self.queue.retain(|&waiting| waiting != id);
+        if self
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.session == id)
+        {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.gone = true;
+            }
+            return self.pump();
+        }
+        self.roll_back(id);
+        self.release_lease(id);
+    }
+
+    /// A session's block doesn't outlive it.
+    pub(super) fn roll_back(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            let mut standing = Standing {
+                block: std::mem::take(&mut session.block),
+                guard: self.guard,
+            };
+            standing.undo();
+            self.guard = standing.guard;
+        }
+    }
+}
