@@ -26,11 +26,13 @@
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
 //! | [`report`] | what a session is told when something goes wrong |
+//! | [`driver`] | the only I/O |
 
 mod block;
 mod command;
 mod control;
 mod deferral;
+pub(crate) mod driver;
 mod flight;
 mod garbage;
 mod lexer;

@@ -1,0 +1,525 @@
+//! The I/O shell: moves bytes between the clients' streams, the [`Mux`] and the backend's stream, and decides nothing.
+//!
+//! There is no task and no thread of its own, because a thread hop costs more than everything else together. Whichever
+//! client polls its stream while it awaits something moves *everybody's* bytes: it writes what is to be written, reads
+//! what there is to read, and wakes those for whom something came. So whoever is asleep and awaits something has polled
+//! the backend's stream once, and its task is woken when bytes come.
+//!
+//! The backend's stream holds one waker for each runtime, that of the task that polled it last. That is enough as long
+//! as one rule is kept: *a task that stops polling while the backend still owes a reply wakes another that awaits one.*
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::message::{self, Message, ProtocolViolation, Startup, to_session};
+use super::{Ending, Mux, SessionId, Transmit};
+
+/// How much is read from the backend at a time.
+const CHUNK: usize = 32 * 1024;
+
+/// How much may wait to be written to the backend before a client that sends more is told to wait.
+const BACKLOG: usize = 1 << 20;
+
+/// The stream of the real backend, which any runtime can poll.
+pub(crate) trait BackendStream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// No other runtime needs to be told of what comes.
+    fn forget_other_runtimes(&mut self);
+}
+
+/// A multiplexer on a backend's stream, shared by all of its clients.
+#[derive(Debug)]
+pub(crate) struct Driver<S> {
+    shared: Arc<Mutex<Shared<S>>>,
+    lease_timeout: Duration,
+}
+
+impl<S> Clone for Driver<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            lease_timeout: self.lease_timeout,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared<S> {
+    mux: Mux,
+    /// `None` once the transaction is over.
+    stream: Option<S>,
+    from_backend: BytesMut,
+    to_backend: BytesMut,
+    chunk: Box<[u8]>,
+    clients: BTreeMap<SessionId, ClientEnd>,
+    /// Who waits for the backend to have nothing to do.
+    finisher: Option<Waker>,
+    /// A CancelRequest is to be sent.
+    cancel_due: bool,
+    /// Who sends it.
+    canceller: Option<Waker>,
+    /// Tasks to be woken when the lock is free.
+    wakes: Vec<Waker>,
+}
+
+/// A client's side of its session.
+#[derive(Debug, Default)]
+struct ClientEnd {
+    /// What the client has sent of a message that isn't whole yet.
+    partial: BytesMut,
+    started: bool,
+    /// With which it may cancel what it runs.
+    secret_key: Option<i32>,
+    /// What the client has yet to read.
+    unread: BytesMut,
+    closed: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl<S: BackendStream> Driver<S> {
+    pub(crate) fn new(mux: Mux, stream: S, lease_timeout: Duration) -> Self {
+        let shared = Shared {
+            mux,
+            stream: Some(stream),
+            from_backend: BytesMut::new(),
+            to_backend: BytesMut::new(),
+            chunk: vec![0; CHUNK].into_boxed_slice(),
+            clients: BTreeMap::new(),
+            finisher: None,
+            cancel_due: false,
+            canceller: None,
+            wakes: Vec::new(),
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+            lease_timeout,
+        }
+    }
+
+    /// Opens one more session. Its client speaks the protocol on the stream, from the StartupMessage on.
+    pub(crate) fn connect(&self) -> SessionStream<S> {
+        self.connect_client(None)
+    }
+
+    /// The same for a client that can cancel what it runs, which costs it a packet for each statement.
+    pub(crate) fn connect_cancellable(&self, secret_key: i32) -> SessionStream<S> {
+        self.connect_client(Some(secret_key))
+    }
+
+    fn connect_client(&self, secret_key: Option<i32>) -> SessionStream<S> {
+        let client = ClientEnd {
+            secret_key,
+            ..ClientEnd::default()
+        };
+        let id = self.with(|shared| {
+            let id = shared.mux.handle_connect();
+            shared.clients.insert(id, client);
+            id
+        });
+        SessionStream {
+            driver: self.clone(),
+            id,
+            timer: None,
+        }
+    }
+
+    /// From now on nothing new reaches the backend.
+    pub(crate) fn close_gate(&self) {
+        self.with(|shared| {
+            shared.mux.close_gate(Instant::now());
+            shared.route();
+            shared.wake_one();
+        });
+    }
+
+    /// Waits until the backend has nothing to do.
+    pub(crate) async fn idle(&self) {
+        poll_fn(|context| {
+            self.with(|shared| {
+                shared.drive(None, context);
+                if shared.mux.is_idle() {
+                    return Poll::Ready(());
+                }
+                shared.finisher = Some(context.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// A CancelRequest has come from a client.
+    pub(crate) fn cancel(&self, process_id: i32, secret_key: i32) {
+        self.with(|shared| {
+            let now = Instant::now();
+            shared.mux.handle_cancel(process_id, secret_key, now);
+            shared.route();
+        });
+    }
+
+    /// Waits until a CancelRequest is to be sent to the backend. Somebody must do so whenever there are clients that can
+    /// cancel, and call [`cancelled`](Self::cancelled) when its connection has closed.
+    pub(crate) async fn cancel_due(&self) {
+        poll_fn(|context| {
+            self.with(|shared| {
+                if std::mem::take(&mut shared.cancel_due) {
+                    return Poll::Ready(());
+                }
+                shared.canceller = Some(context.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// The connection of the CancelRequest has closed.
+    pub(crate) fn cancelled(&self) {
+        self.with(|shared| {
+            shared.mux.handle_cancelled(Instant::now());
+            shared.route();
+            shared.wake_one();
+        });
+    }
+
+    /// Ends all sessions and gives the backend's stream back, with what there is to say of how the transaction stands.
+    pub(crate) fn finish(&self) -> (Ending, Option<S>) {
+        self.with(|shared| {
+            let ending = shared.mux.handle_end();
+            shared.route();
+            (ending, shared.stream.take())
+        })
+    }
+
+    /// Looks at the multiplexer.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Mux) -> T) -> T {
+        self.with(|shared| look(&shared.mux))
+    }
+
+    /// Does something under the lock, then wakes whom it concerns.
+    fn with<T>(&self, action: impl FnOnce(&mut Shared<S>) -> T) -> T {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = action(&mut shared);
+        let wakes = std::mem::take(&mut shared.wakes);
+        drop(shared);
+        for waker in wakes {
+            waker.wake();
+        }
+        result
+    }
+}
+
+impl<S: BackendStream> Shared<S> {
+    /// Moves bytes until there is nothing left to move now. The task of `context` is woken when there is more.
+    fn drive(&mut self, by: Option<SessionId>, context: &mut Context<'_>) {
+        if let Some(stream) = &mut self.stream
+            && !self.mux.busy_sessions().any(|id| Some(id) != by)
+        {
+            stream.forget_other_runtimes();
+        }
+        loop {
+            self.route();
+            let mut moved = self.write(context);
+            if self.mux.awaits_backend() {
+                moved |= self.read(context);
+            }
+            if !moved {
+                break;
+            }
+        }
+        if self.to_backend.len() < BACKLOG {
+            for client in self.clients.values_mut() {
+                self.wakes.extend(client.writer.take());
+            }
+        }
+        if self.mux.is_idle() {
+            self.wakes.extend(self.finisher.take());
+        }
+    }
+
+    /// Hands the multiplexer's output to where it belongs.
+    fn route(&mut self) {
+        while let Some(transmit) = self.mux.poll_transmit() {
+            match transmit {
+                Transmit::Backend(bytes) => self.to_backend.extend_from_slice(&bytes),
+                Transmit::Session(id, bytes) => {
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.unread.extend_from_slice(&bytes);
+                        self.wakes.extend(client.reader.take());
+                    }
+                }
+                Transmit::Cancel => {
+                    self.cancel_due = true;
+                    self.wakes.extend(self.canceller.take());
+                }
+                Transmit::Close(id) => {
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.closed = true;
+                        self.wakes.extend(client.reader.take());
+                        self.wakes.extend(client.writer.take());
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_readable(&self, id: SessionId) -> bool {
+        self.clients.get(&id).is_some_and(ClientEnd::is_readable)
+    }
+
+    fn write(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(stream) = &mut self.stream else {
+            self.to_backend.clear();
+            return false;
+        };
+        let mut moved = false;
+        while !self.to_backend.is_empty() {
+            match Pin::new(&mut *stream).poll_write(context, &self.to_backend) {
+                Poll::Pending => break,
+                // What the server said before it went is still to be read.
+                Poll::Ready(Err(_) | Ok(0)) => {
+                    self.to_backend.clear();
+                    break;
+                }
+                Poll::Ready(Ok(written)) => {
+                    self.to_backend.advance(written);
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+
+    fn read(&mut self, context: &mut Context<'_>) -> bool {
+        let unread = self
+            .mux
+            .busy_sessions()
+            .next()
+            .and_then(|id| self.clients.get(&id))
+            .map_or(0, |client| client.unread.len());
+        let Some(stream) = self
+            .stream
+            .as_mut()
+            .filter(|_| self.mux.wants_backend(unread))
+        else {
+            return false;
+        };
+        let mut chunk = ReadBuf::new(&mut self.chunk);
+        let cause = match Pin::new(stream).poll_read(context, &mut chunk) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) if !chunk.filled().is_empty() => {
+                self.from_backend.extend_from_slice(chunk.filled());
+                match self.take_backend_messages() {
+                    Ok(()) => return true,
+                    Err(violation) => violation.to_string(),
+                }
+            }
+            Poll::Ready(Ok(())) => "the server closed the connection unexpectedly".to_owned(),
+            Poll::Ready(Err(error)) => error.to_string(),
+        };
+        self.mux.handle_backend_gone(&cause);
+        true
+    }
+
+    fn take_backend_messages(&mut self) -> Result<(), ProtocolViolation> {
+        let now = Instant::now();
+        while let Some(message) = Message::take_backend(&mut self.from_backend)? {
+            self.mux.handle_backend(message, now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what a client has sent; an error is the client's.
+    fn take_client_messages(&mut self, id: SessionId) -> Result<(), ProtocolViolation> {
+        let now = Instant::now();
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        if !client.started {
+            match Startup::take(&mut client.partial)? {
+                None => return Ok(()),
+                Some(Startup::Encryption) => {
+                    client.unread.extend_from_slice(to_session::NO_ENCRYPTION);
+                    return self.take_client_messages(id);
+                }
+                Some(Startup::Cancel { .. }) => {
+                    client.closed = true;
+                    return Ok(());
+                }
+                Some(Startup::Session { parameters, .. }) => {
+                    client.started = true;
+                    let name = message::parameter(&parameters, "application_name");
+                    let name = name.unwrap_or_default();
+                    self.mux.handle_startup(id, name, client.secret_key);
+                }
+            }
+        }
+        while let Some(client) = self.clients.get_mut(&id)
+            && let Some(message) = Message::take_frontend(&mut client.partial)?
+        {
+            self.mux.handle_frontend(id, message, now);
+        }
+        Ok(())
+    }
+
+    /// Somebody stops polling: another one that awaits something has to go on.
+    fn wake_one(&mut self) {
+        if !self.mux.awaits_backend() && self.to_backend.is_empty() {
+            return;
+        }
+        let next = self
+            .mux
+            .busy_sessions()
+            .find_map(|id| self.clients.get_mut(&id)?.reader.take());
+        self.wakes.extend(next.or_else(|| self.finisher.take()));
+    }
+}
+
+/// A session's stream, as its client holds it.
+#[derive(Debug)]
+pub(crate) struct SessionStream<S: BackendStream> {
+    driver: Driver<S>,
+    id: SessionId,
+    /// Runs while the session waits for its turn.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: BackendStream> AsyncRead for SessionStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let id = this.id;
+        loop {
+            let ready = this.driver.with(|shared| {
+                if !shared.is_readable(id) && shared.mux.is_busy(id) {
+                    shared.drive(Some(id), context);
+                }
+                let Some(client) = shared.clients.get_mut(&id) else {
+                    return true;
+                };
+                if !client.is_readable() {
+                    client.reader = Some(context.waker().clone());
+                    return false;
+                }
+                let length = client.unread.len().min(buffer.remaining());
+                buffer.put_slice(&client.unread[..length]);
+                client.unread.advance(length);
+                shared.wake_one();
+                true
+            });
+            if ready {
+                return Poll::Ready(Ok(()));
+            }
+            if this.poll_timer(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<S: BackendStream> SessionStream<S> {
+    /// Runs while the session waits for its turn; ready when something may have come of it.
+    ///
+    /// The task is woken at the latest after one lease timeout, which is soon enough to look.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let id = self.id;
+        let period = self.driver.lease_timeout;
+        if !self.driver.look(|mux| mux.is_waiting(id)) {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(period)));
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        let due = self.driver.with(|shared| {
+            shared.mux.handle_timeout(now);
+            shared.route();
+            shared.mux.poll_timeout()
+        });
+        let due = due.filter(|&due| due > now).unwrap_or(now + period);
+        timer.as_mut().reset(due.into());
+        Poll::Ready(())
+    }
+}
+
+impl ClientEnd {
+    fn is_readable(&self) -> bool {
+        !self.unread.is_empty() || self.closed
+    }
+}
+
+impl<S: BackendStream> AsyncWrite for SessionStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let id = self.id;
+        self.driver.with(|shared| {
+            if shared.to_backend.len() >= BACKLOG {
+                shared.drive(Some(id), context);
+            }
+            let is_full = shared.to_backend.len() >= BACKLOG;
+            let Some(client) = shared.clients.get_mut(&id).filter(|client| !client.closed) else {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            };
+            if is_full {
+                client.writer = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            client.partial.extend_from_slice(bytes);
+            if let Err(violation) = shared.take_client_messages(id) {
+                shared.mux.handle_violation(id, &violation, Instant::now());
+            }
+            shared.route();
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let id = this.id;
+        this.driver.with(|shared| shared.drive(Some(id), context));
+        // A client that has sent something may not read again before it is woken.
+        while this.poll_timer(context).is_ready() {}
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let id = self.id;
+        self.driver.with(|shared| shared.disconnect(id));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: BackendStream> Shared<S> {
+    fn disconnect(&mut self, id: SessionId) {
+        self.mux.handle_disconnect(id, Instant::now());
+        self.route();
+        self.wake_one();
+    }
+}
+
+impl<S: BackendStream> Drop for SessionStream<S> {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.driver.with(|shared| {
+            shared.clients.remove(&id);
+            shared.disconnect(id);
+        });
+    }
+}
