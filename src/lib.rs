@@ -1,5 +1,6 @@
 //! Live-server tests for actix-web on one PostgreSQL transaction.
 
+mod backend;
 mod error;
 mod mux;
 

@@ -1,0 +1,189 @@
+//! Startup and authentication, done by `tokio_postgres` on a stream that is taken back afterwards.
+
+use std::error::Error as StdError;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use postgres_protocol::message::backend::Message;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, NoTls};
+
+use super::address::Address;
+use super::socket::Socket;
+use super::{Backend, Canceller};
+
+/// Why an address gave no session.
+pub(super) struct Failure {
+    pub(super) cause: Box<dyn StdError + Send + Sync>,
+    pub(super) help: String,
+    /// Whether a server answered there. Then no other host is tried: it would hide a wrong password behind
+    /// "connection refused". The exception is a server that is only starting up or shutting down, as in libpq.
+    pub(super) is_final: bool,
+}
+
+/// Connects to one address, and runs startup and authentication there.
+pub(super) async fn open(config: &Config, address: &Address) -> Result<Backend, Failure> {
+    let mut tap = Tap {
+        socket: Socket::connect(address).await?,
+        recorded: BytesMut::new(),
+    };
+    // Dropping the client and its connection at once writes nothing: a `Connection` says Terminate only when polled.
+    let outcome = config.connect_raw(&mut tap, NoTls).await.map(drop);
+    if let Err(error) = outcome {
+        return Err(Failure::refused(config, error, &tap.recorded));
+    }
+    let recording = Recording::read(tap.recorded).map_err(|error| Failure {
+        cause: error.into(),
+        help: "a proxy or pooler in between may be the reason; connect to the server itself".into(),
+        is_final: true,
+    })?;
+    Ok(Backend {
+        stream: tap.socket,
+        parameters: recording.parameters,
+        process_id: recording.process_id,
+        canceller: Canceller {
+            process_id: recording.process_id,
+            secret_key: recording.secret_key,
+            address: address.clone(),
+            patience: config.get_connect_timeout().copied(),
+        },
+    })
+}
+
+/// What `tokio_postgres` keeps to itself: the parameters as a list, and the key.
+struct Recording {
+    parameters: Vec<(String, String)>,
+    process_id: i32,
+    secret_key: i32,
+}
+
+impl Recording {
+    fn read(mut bytes: BytesMut) -> io::Result<Self> {
+        let mut parameters = Vec::new();
+        let mut key = None;
+        loop {
+            match Message::parse(&mut bytes)? {
+                Some(Message::ParameterStatus(body)) => {
+                    parameters.push((body.name()?.to_owned(), body.value()?.to_owned()));
+                }
+                Some(Message::BackendKeyData(body)) => key = Some(body),
+                Some(Message::ReadyForQuery(_)) => break,
+                Some(_) => {}
+                None => return Err(invalid("the startup ended without ReadyForQuery")),
+            }
+        }
+        // These bytes were read from the socket, so whoever takes it over would never see them.
+        if !bytes.is_empty() {
+            return Err(invalid("the server spoke unasked after ReadyForQuery"));
+        }
+        let key = key.ok_or_else(|| {
+            invalid(
+                "the server sent no BackendKeyData, without which no statement can be cancelled",
+            )
+        })?;
+        Ok(Self {
+            parameters,
+            process_id: key.process_id(),
+            secret_key: key.secret_key(),
+        })
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+impl Failure {
+    fn refused(config: &Config, error: tokio_postgres::Error, recorded: &[u8]) -> Self {
+        let help = match error.code() {
+            Some(&SqlState::INVALID_PASSWORD) => {
+                "check the user and the password of the connection string".into()
+            }
+            Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                "if the role is missing, create it (`createuser --createdb NAME`) or name another user in the connection \
+                 string; if pg_hba.conf shuts it out, add a line for it there"
+                    .into()
+            }
+            Some(&SqlState::INVALID_CATALOG_NAME) => {
+                "create the database (`createdb NAME`) or name another one in the connection string".into()
+            }
+            Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+                "raise max_connections of the server, or run fewer tests at a time (--test-threads)".into()
+            }
+            Some(&SqlState::CANNOT_CONNECT_NOW) => "wait until the server has started".into(),
+            Some(_) => "the server's message says what it wants; its log may say more".into(),
+            None if config.get_password().is_none() && asks_for_password(recorded) => {
+                "the server asks for a password: add one to the connection string".into()
+            }
+            None => "check that it is a PostgreSQL server that listens there; its log may say more".into(),
+        };
+        Self {
+            is_final: error.code() != Some(&SqlState::CANNOT_CONNECT_NOW),
+            cause: match error.as_db_error() {
+                // The wrapper's own words are just "db error".
+                Some(db_error) => db_error.clone().into(),
+                None => error.into(),
+            },
+            help,
+        }
+    }
+}
+
+/// No server was met there.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            cause: error.into(),
+            help: "start PostgreSQL, or correct the host and the port of the connection string"
+                .into(),
+            is_final: false,
+        }
+    }
+}
+
+/// Whether the first message was `AuthenticationCleartextPassword`, `AuthenticationMD5Password` or
+/// `AuthenticationSASL`.
+fn asks_for_password(recorded: &[u8]) -> bool {
+    matches!(recorded, [b'R', _, _, _, _, 0, 0, 0, 3 | 5 | 10, ..])
+}
+
+/// The socket during startup, with a recording of all that was read from it.
+struct Tap {
+    socket: Socket,
+    recorded: BytesMut,
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let tap = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut tap.socket).poll_read(cx, buffer))?;
+        tap.recorded.extend_from_slice(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,6 @@
+//! Against a real server of our own, and against servers that misbehave.
+
+mod address;
+mod connect;
+mod misbehaving;
+pub(crate) mod postgres;
