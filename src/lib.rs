@@ -1,6 +1,7 @@
 //! Live-server tests for actix-web on one PostgreSQL transaction.
 
 mod backend;
+mod cluster;
 mod error;
 mod mux;
 
