@@ -2,7 +2,12 @@
 
 mod backend;
 mod cluster;
+mod config;
+mod database;
 mod error;
 mod mux;
+mod schema;
 
+pub use config::Config;
 pub use error::{Error, Result};
+pub use schema::Schema;

@@ -1,0 +1,250 @@
+//! What a test case may set: which server, how long to wait, how large a pool.
+
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_postgres::{PoolConfig, RecyclingMethod};
+
+/// How a test case runs. The defaults fit most applications.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actix_shareddb::Config;
+///
+/// let config = Config::new()
+///     .pool_size(4)
+///     .request_timeout(Duration::from_secs(60));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a configuration does nothing until a test case returns it"]
+pub struct Config {
+    database_url: Option<DatabaseUrl>,
+    lease_timeout: Duration,
+    drain_timeout: Duration,
+    request_timeout: Duration,
+    pool_size: usize,
+    pool_wait_timeout: Duration,
+    recycling_method: RecyclingMethod,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database_url: None,
+            lease_timeout: Duration::from_secs(2),
+            drain_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            pool_size: PoolConfig::default().max_size,
+            pool_wait_timeout: Duration::from_secs(10),
+            recycling_method: RecyclingMethod::Fast,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, the same as [`Config::default`].
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new();
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The server and database of this case, as a URL or as `key=value` pairs, in place of the environment
+    /// variable `DATABASE_URL`. Default: that variable, and where it isn't set either, a private server made from
+    /// the PostgreSQL that is installed.
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().database_url("postgres://postgres@localhost/todo");
+    /// ```
+    pub fn database_url(mut self, url: impl Into<String>) -> Self {
+        self.database_url = Some(DatabaseUrl(url.into()));
+        self
+    }
+
+    /// How long a query waits for another client's transaction while that client does nothing: time in which the
+    /// database works doesn't count. Then the query fails with `lock_not_available` (55P03), and the message names
+    /// both sides. Default: 2 seconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().lease_timeout(Duration::from_millis(500));
+    /// ```
+    pub fn lease_timeout(mut self, timeout: Duration) -> Self {
+        self.lease_timeout = timeout;
+        self
+    }
+
+    /// How long HTTP requests and statements that are in flight when a test ends may run on before they are
+    /// cancelled. Default: 5 seconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().drain_timeout(Duration::from_secs(1));
+    /// ```
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// How long the test's HTTP client waits for the head of a response. Default: 30 seconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().request_timeout(Duration::from_secs(120));
+    /// ```
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// How many clients the application's pool holds at most. Default: as in production, deadpool's own default of
+    /// two for each processor.
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().pool_size(1);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `size` is 0: such a pool yields no client, ever.
+    pub fn pool_size(mut self, size: usize) -> Self {
+        assert!(size > 0, "a pool of size 0 yields no client");
+        self.pool_size = size;
+        self
+    }
+
+    /// How long `Pool::get` waits for a free client. A handler that never returns its clients then fails the test
+    /// instead of hanging it. Default: 10 seconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().pool_wait_timeout(Duration::from_secs(1));
+    /// ```
+    pub fn pool_wait_timeout(mut self, timeout: Duration) -> Self {
+        self.pool_wait_timeout = timeout;
+        self
+    }
+
+    /// What the application's pool does with a client before it is handed out again. Default:
+    /// [`RecyclingMethod::Fast`], which is deadpool's. Give it what production uses.
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    /// use deadpool_postgres::RecyclingMethod;
+    ///
+    /// let config = Config::new().recycling_method(RecyclingMethod::Clean);
+    /// ```
+    pub fn recycling_method(mut self, method: RecyclingMethod) -> Self {
+        self.recycling_method = method;
+        self
+    }
+
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.database_url.as_ref().map(|url| url.0.as_str())
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease_timeout
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    pub(crate) fn request(&self) -> Duration {
+        self.request_timeout
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.pool_size
+    }
+
+    pub(crate) fn wait(&self) -> Duration {
+        self.pool_wait_timeout
+    }
+
+    pub(crate) fn recycling(&self) -> &RecyclingMethod {
+        &self.recycling_method
+    }
+}
+
+/// A URL may hold a password, so it is never shown.
+#[derive(Clone)]
+struct DatabaseUrl(String);
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let config = Config::new();
+        assert_eq!(config.url(), None);
+        assert_eq!(config.lease(), Duration::from_secs(2));
+        assert_eq!(config.drain(), Duration::from_secs(5));
+        assert_eq!(config.request(), Duration::from_secs(30));
+        assert_eq!(config.size(), PoolConfig::default().max_size);
+        assert_eq!(config.wait(), Duration::from_secs(10));
+        assert!(matches!(config.recycling(), RecyclingMethod::Fast));
+    }
+
+    #[test]
+    fn each_setter_sets_its_own_value() {
+        let config = Config::new()
+            .database_url("postgres://localhost/todo")
+            .lease_timeout(Duration::from_secs(101))
+            .drain_timeout(Duration::from_secs(102))
+            .request_timeout(Duration::from_secs(103))
+            .pool_size(104)
+            .pool_wait_timeout(Duration::from_secs(105))
+            .recycling_method(RecyclingMethod::Verified);
+        assert_eq!(config.url(), Some("postgres://localhost/todo"));
+        assert_eq!(config.lease(), Duration::from_secs(101));
+        assert_eq!(config.drain(), Duration::from_secs(102));
+        assert_eq!(config.request(), Duration::from_secs(103));
+        assert_eq!(config.size(), 104);
+        assert_eq!(config.wait(), Duration::from_secs(105));
+        assert!(matches!(config.recycling(), RecyclingMethod::Verified));
+    }
+
+    #[test]
+    #[should_panic(expected = "a pool of size 0 yields no client")]
+    fn a_pool_of_size_0_is_refused() {
+        let _ = Config::new().pool_size(0);
+    }
+
+    #[test]
+    fn debug_hides_the_password() {
+        let config = Config::new().database_url("postgres://alice:secret@localhost/todo");
+        let shown = format!("{config:?}");
+        assert!(shown.contains("database_url: Some([hidden])"), "{shown}");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}

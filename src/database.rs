@@ -1,0 +1,73 @@
+//! Which server and which database a test works in: found once per process, prepared once per server.
+
+mod prepare;
+mod server;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::schema::{Schema, Script};
+use server::Server;
+
+/// The database in which a test opens its transaction.
+///
+/// Every test asks. The first one of a process that asks for a schema has it prepared, unless another process has
+/// done so before; the others, on whatever thread and runtime, wait for it. After an error the next one tries again.
+pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
+    let url = server::url(config)?;
+    let scripts = schema.scripts()?;
+    let database = known(url, scripts);
+    let resolved = database
+        .resolved
+        .get_or_try_init(|| database.find())
+        .await?;
+    Ok(resolved.clone())
+}
+
+/// What a test asks for, and what was found for it.
+struct Database {
+    url: Option<server::Url>,
+    scripts: Option<Vec<Script>>,
+    resolved: OnceCell<tokio_postgres::Config>,
+}
+
+impl Database {
+    async fn find(&self) -> Result<tokio_postgres::Config> {
+        let server = match &self.url {
+            Some(url) => Server::at(url)?,
+            None => Server::embedded().await?,
+        };
+        match &self.scripts {
+            Some(scripts) => prepare::prepare(&server, scripts).await,
+            None => Ok(server.into_config()),
+        }
+    }
+}
+
+/// The entry of `KNOWN` for this question. The texts themselves are compared, which is much cheaper than to take
+/// their fingerprint for every test.
+fn known(url: Option<server::Url>, scripts: Option<Vec<Script>>) -> Arc<Database> {
+    // Nothing between lock and unlock leaves the list half changed, so a panic there does no harm.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(database) = known
+        .iter()
+        .find(|database| database.url == url && database.scripts == scripts)
+    {
+        return Arc::clone(database);
+    }
+    let database = Arc::new(Database {
+        url,
+        scripts,
+        resolved: OnceCell::new(),
+    });
+    known.push(Arc::clone(&database));
+    database
+}
+
+static KNOWN: Mutex<Vec<Arc<Database>>> = Mutex::new(Vec::new());
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,321 @@
+mod failures;
+mod private;
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, thread};
+
+use tempfile::TempDir;
+
+use super::*;
+use private::{Private, connect};
+
+fn server(config: &Config) -> Server {
+    Server::at(&server::url(config).expect("no error").expect("a URL")).expect("a server")
+}
+
+fn scripts(schema: &Schema) -> Vec<Script> {
+    schema.scripts().expect("no error").expect("scripts")
+}
+
+fn name(config: &tokio_postgres::Config) -> String {
+    config.get_dbname().expect("a name").to_owned()
+}
+
+async fn count(config: &tokio_postgres::Config, table: &str) -> i64 {
+    connect(config)
+        .await
+        .query_one(&format!("SELECT count(*) FROM {table}"), &[])
+        .await
+        .expect("the count")
+        .get(0)
+}
+
+/// A schema that counts on the server's disk how often it ran.
+fn counting(private: &Private, name: &str) -> Schema {
+    Schema::sql(format!(
+        "CREATE TABLE {name} (); COPY (SELECT 1) TO PROGRAM 'cat >> {}/{name}'",
+        private.dir().display()
+    ))
+}
+
+fn runs(private: &Private, name: &str) -> usize {
+    fs::read_to_string(private.dir().join(name))
+        .expect("the schema ran")
+        .lines()
+        .count()
+}
+
+/// Runs `work` on eight threads at once, each with a runtime of its own.
+fn eight_at_once<T: Send>(work: impl AsyncFn() -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(8);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .expect("a runtime");
+                    barrier.wait();
+                    runtime.block_on(work())
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .collect()
+    })
+}
+
+#[test]
+fn the_tests_of_a_process_prepare_once() {
+    let private = Private::join();
+    let (schema, config) = (
+        counting(&private, "one_process"),
+        private.config("postgres", "postgres"),
+    );
+    let names = eight_at_once(async || name(&resolve(&schema, &config).await.expect("a database")));
+    assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+    assert_eq!(runs(&private, "one_process"), 1);
+}
+
+#[test]
+fn several_processes_prepare_once() {
+    let private = Private::join();
+    let scripts = scripts(&counting(&private, "processes"));
+    let server = server(&private.config("postgres", "postgres"));
+    // Without the list of what this process knows, each is as a process of its own.
+    let names = eight_at_once(async || {
+        name(
+            &prepare::prepare(&server, &scripts)
+                .await
+                .expect("a database"),
+        )
+    });
+    assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+    assert_eq!(runs(&private, "processes"), 1);
+}
+
+#[test]
+fn those_who_connect_through_different_databases_get_the_same_one() {
+    let private = Private::join();
+    let scripts = scripts(&Schema::sql("CREATE TABLE elsewhere ()"));
+    tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(async {
+            let client = private.client("postgres").await;
+            client
+                .batch_execute("CREATE DATABASE other")
+                .await
+                .expect("a database");
+        });
+    let servers = ["postgres", "other"].map(|name| server(&private.config("postgres", name)));
+    let turn = AtomicUsize::new(0);
+    let names = eight_at_once(async || {
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        name(
+            &prepare::prepare(&servers[turn % 2], &scripts)
+                .await
+                .expect("a database"),
+        )
+    });
+    assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+}
+
+#[tokio::test]
+async fn what_was_prepared_is_there_for_good() {
+    let private = Private::join();
+    let schema =
+        Schema::sql("CREATE TABLE users (name text); INSERT INTO users VALUES ('alice'), ('bob')");
+    let config = private.config("postgres", "postgres");
+    let database = resolve(&schema, &config).await.expect("a database");
+    assert_eq!(count(&database, "users").await, 2);
+    assert!(name(&database).starts_with("shareddb_"));
+}
+
+#[tokio::test]
+async fn files_run_in_order_and_each_as_in_a_new_session() {
+    let private = Private::join();
+    let dir = TempDir::new().expect("a directory");
+    for (name, text) in [
+        (
+            "1.sql",
+            "CREATE TABLE ordered (); SET search_path = ''; SET ROLE pg_monitor;",
+        ),
+        ("2.sql", "ALTER TABLE ordered ADD COLUMN a int;"),
+        (
+            "3.sql",
+            "BEGIN; INSERT INTO ordered VALUES (1); COMMIT; -- as some migrations do",
+        ),
+        ("4.sql", "-- nothing"),
+        ("5.sql", "CREATE INDEX CONCURRENTLY ON ordered (a)"),
+    ] {
+        fs::write(dir.path().join(name), text).expect("a file");
+    }
+    let database = resolve(
+        &Schema::dir(dir.path()),
+        &private.config("postgres", "postgres"),
+    )
+    .await
+    .expect("a database");
+    assert_eq!(count(&database, "ordered").await, 1);
+}
+
+#[tokio::test]
+async fn a_changed_file_gives_another_database() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("1.sql");
+    let schema = Schema::dir(dir.path());
+    let resolve_with = async |text: &str| {
+        fs::write(&file, text).expect("a file");
+        resolve(&schema, &config).await.expect("a database")
+    };
+    let first = resolve_with("CREATE TABLE changed_a ()").await;
+    let second = resolve_with("CREATE TABLE changed_b ()").await;
+    let third = resolve_with("CREATE TABLE changed_a ()").await;
+    assert_ne!(name(&first), name(&second));
+    assert_eq!(name(&first), name(&third));
+    assert_eq!(count(&second, "changed_b").await, 0);
+}
+
+#[tokio::test]
+async fn the_existing_database_is_left_alone() {
+    let private = Private::join();
+    private
+        .client("postgres")
+        .await
+        .batch_execute("CREATE DATABASE existing")
+        .await
+        .expect("a database");
+    let database = resolve(&Schema::existing(), &private.config("postgres", "existing"))
+        .await
+        .expect("the database");
+    assert_eq!(name(&database), "existing");
+    assert_eq!(
+        count(
+            &database,
+            "pg_class WHERE relnamespace = 'public'::regnamespace"
+        )
+        .await,
+        0
+    );
+    assert_eq!(private.databases_like("existing").await, ["existing"]);
+}
+
+#[tokio::test]
+async fn a_killed_preparer_leaves_nothing_half_done() {
+    let private = Private::join();
+    let go = private.dir().join("go");
+    // The first one never comes to the end of it; the second one finds the file and does.
+    let schema = Schema::sql(format!(
+        "CREATE TABLE killed (); SELECT pg_sleep(3600) WHERE pg_stat_file('{}', true) IS NULL",
+        go.display()
+    ));
+    let config = private.config("postgres", "postgres");
+    let doomed = tokio::runtime::Runtime::new().expect("a runtime");
+    doomed.spawn({
+        let (schema, config) = (schema.clone(), config.clone());
+        async move { resolve(&schema, &config).await }
+    });
+    let client = private.client("postgres").await;
+    let draft: String = loop {
+        let sleeping = client
+            .query_opt(
+                "SELECT datname::text FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+                &[],
+            )
+            .await
+            .expect("the activity");
+        if let Some(row) = sleeping {
+            break row.get(0);
+        }
+        tokio::task::yield_now().await;
+    };
+    // Its sockets close, as those of a killed process do. Its backend sleeps on.
+    doomed.shutdown_background();
+    fs::write(go, "").expect("a file");
+
+    let database = resolve(&schema, &config).await.expect("a database");
+    assert_eq!(count(&database, "killed").await, 0);
+    assert!(draft.starts_with(&name(&database)));
+    assert_eq!(
+        private.databases_like(&name(&database)).await,
+        [name(&database)]
+    );
+}
+
+#[tokio::test]
+async fn databases_that_were_not_used_for_long_are_dropped() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    let client = private.client("postgres").await;
+    let [unused, used, recent, foreign] =
+        ["unused", "used", "recent", "foreign"].map(|name| format!("shareddb_test_{name}"));
+    let mut user = None;
+    for (name, package, days) in [
+        (&unused, env!("CARGO_MANIFEST_DIR"), 8),
+        (&used, env!("CARGO_MANIFEST_DIR"), 8),
+        (&recent, env!("CARGO_MANIFEST_DIR"), 6),
+        (&foreign, "/elsewhere", 8),
+    ] {
+        client
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .expect("a database");
+        // Before it is dated: the other tests' preparations look for unused databases, too.
+        if *name == used {
+            user = Some(private.client(name).await);
+        }
+        client
+            .batch_execute(&format!(
+                "DO $$ BEGIN EXECUTE format('COMMENT ON DATABASE {name} IS %L',
+                    'actix-shareddb: prepared for {package}, last used ' || to_char(current_date - {days}, 'YYYY-MM-DD'));
+                END $$"
+            ))
+            .await
+            .expect("a comment");
+    }
+    resolve(&Schema::sql("CREATE TABLE sweeping ()"), &config)
+        .await
+        .expect("a database");
+    let mut expected = vec![used, recent, foreign];
+    expected.sort();
+    assert_eq!(private.databases_like("shareddb_test").await, expected);
+    drop(user);
+}
+
+#[tokio::test]
+async fn a_database_is_dated_when_it_is_used_again() {
+    let private = Private::join();
+    let server = server(&private.config("postgres", "postgres"));
+    let scripts = scripts(&Schema::sql("CREATE TABLE dated ()"));
+    let name = name(
+        &prepare::prepare(&server, &scripts)
+            .await
+            .expect("a database"),
+    );
+    let client = private.client("postgres").await;
+    let comment = async || -> Option<String> {
+        client
+            .query_one(
+                "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1",
+                &[&name],
+            )
+            .await
+            .expect("the comment")
+            .get(0)
+    };
+    let dated = comment().await.expect("a comment");
+    client
+        .batch_execute(&format!("COMMENT ON DATABASE {name} IS NULL"))
+        .await
+        .expect("no comment");
+    prepare::prepare(&server, &scripts)
+        .await
+        .expect("a database");
+    assert_eq!(comment().await, Some(dated));
+}

@@ -1,0 +1,161 @@
+//! What a user reads when a schema can't be prepared.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::eight_at_once;
+use super::private::Private;
+use crate::config::Config;
+use crate::database::resolve;
+use crate::schema::Schema;
+
+#[tokio::test]
+async fn a_failing_statement_is_shown_with_its_place() {
+    let private = Private::join();
+    let dir = TempDir::new().expect("a directory");
+    fs::write(
+        dir.path().join("1.sql"),
+        "CREATE TABLE failing (a int UNIQUE);",
+    )
+    .expect("a file");
+    let file = dir.path().join("2.sql");
+    // A role of its own, to see that no database of its remains.
+    let client = private.client("postgres").await;
+    client
+        .batch_execute("CREATE ROLE failing LOGIN CREATEDB")
+        .await
+        .expect("a role");
+    let config = private.config("failing", "postgres");
+    for (text, expected) in [
+        (
+            "INSERT INTO failing VALUES (1);\n\n-- ä\nINSERT INTO fooling VALUES (2);\n",
+            "the schema failed at DIR/2.sql:4:13\n  caused by: ERROR: relation \"fooling\" does not exist",
+        ),
+        (
+            "SELECT 'ä';\nSELECT FRM;",
+            "the schema failed at DIR/2.sql:2:8\n  caused by: ERROR: column \"frm\" does not exist",
+        ),
+        (
+            "INSERT INTO failing VALUES (1);\nINSERT INTO failing VALUES (1);",
+            "the schema failed at DIR/2.sql, in its statement 2\n  caused by: ERROR: duplicate key value violates \
+            unique constraint \"failing_a_key\"\nDETAIL: Key (a)=(1) already exists.",
+        ),
+        (
+            "DO $$ BEGIN\n  RAISE 'oh no';\nEND $$",
+            "the schema failed at DIR/2.sql, in its statement 1\n  caused by: ERROR: oh no\n  \
+            help: PL/pgSQL function inline_code_block line 2 at RAISE",
+        ),
+        (
+            "COPY failing FROM STDIN;",
+            "the schema failed at DIR/2.sql, in its statement 1\n  caused by: unexpected message from server\n  \
+            help: COPY FROM STDIN and COPY TO STDOUT take their data from outside of SQL, which a schema has not: \
+            use INSERT (pg_dump --inserts writes it).",
+        ),
+        (
+            "BEGIN; INSERT INTO failing VALUES (1);",
+            "DIR/2.sql leaves a transaction open\n  help: It has a BEGIN without its COMMIT.",
+        ),
+    ] {
+        fs::write(&file, text).expect("a file");
+        let error = resolve(&Schema::dir(dir.path()), &config)
+            .await
+            .expect_err("an error");
+        let shown = format!("{error:?}").replace(&dir.path().display().to_string(), "DIR");
+        assert_eq!(shown, expected);
+    }
+    let failing = Schema::sql("SELEKT 1");
+    for _ in 0..2 {
+        let error = resolve(&failing, &config).await.expect_err("an error");
+        assert_eq!(
+            format!("{error:?}"),
+            "the schema failed at <Schema::sql>:1:1\n  caused by: ERROR: syntax error at or near \"SELEKT\""
+        );
+    }
+    let left = client
+        .query(
+            "SELECT FROM pg_database WHERE pg_get_userbyid(datdba) = 'failing'",
+            &[],
+        )
+        .await
+        .expect("the databases");
+    assert_eq!(left.len(), 0);
+}
+
+#[test]
+fn an_error_is_told_to_all_and_tried_again() {
+    let private = Private::join();
+    let schema = Schema::sql("CREATE EXTENSION later");
+    let config = private.config("postgres", "postgres");
+    let errors = eight_at_once(async || {
+        resolve(&schema, &config)
+            .await
+            .expect_err("an error")
+            .to_string()
+    });
+    assert_eq!(
+        errors,
+        vec!["the schema failed at <Schema::sql>, in its statement 1"; 8]
+    );
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_create_databases_is_told_how() {
+    let private = Private::join();
+    let client = private.client("postgres").await;
+    client
+        .batch_execute("CREATE ROLE \"Alice\" LOGIN")
+        .await
+        .expect("a role");
+    let config = private.config("Alice", "postgres");
+    let schema = Schema::sql("CREATE TABLE privileged ()");
+    let error = resolve(&schema, &config).await.expect_err("an error");
+    assert_eq!(
+        format!("{error:?}"),
+        format!(
+            "cannot create a database for the schema on the server of Config::database_url at {}\n  \
+            caused by: ERROR: permission denied to create database\n  \
+            help: Let the role create databases, as a superuser:\n            ALTER ROLE \"Alice\" CREATEDB;\n        \
+            or use the database as it is, with Schema::existing().",
+            private.dir().display()
+        )
+    );
+    client
+        .batch_execute("ALTER ROLE \"Alice\" CREATEDB")
+        .await
+        .expect("the remedy");
+    resolve(&schema, &config).await.expect("a database");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_run_is_named() {
+    let dir = TempDir::new().expect("a directory");
+    let config = Config::new().database_url(format!("host={} user=alice", dir.path().display()));
+    let error = resolve(&Schema::sql(""), &config)
+        .await
+        .expect_err("an error");
+    assert_eq!(
+        format!("{error:?}").replace(&dir.path().display().to_string(), "DIR"),
+        "cannot connect to the server of Config::database_url at DIR\n  \
+        caused by: error connecting to server\n  \
+        caused by: No such file or directory (os error 2)\n  \
+        help: Is it running? Where no URL is given, this crate runs a private server."
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_a_connection_says_why() {
+    let private = Private::join();
+    let config = private.config("postgres", "nowhere");
+    let error = resolve(&Schema::sql(""), &config)
+        .await
+        .expect_err("an error");
+    assert_eq!(
+        format!("{error:?}"),
+        format!(
+            "cannot connect to the server of Config::database_url at {}\n  \
+            caused by: FATAL: database \"nowhere\" does not exist",
+            private.dir().display()
+        )
+    );
+}
