@@ -1,0 +1,361 @@
+//! The socket: an address at which any PostgreSQL client joins the shared transaction, as one more session.
+//!
+//! ```text
+//!  psql, another process --TCP--> admission --> relay --in memory--> session of the multiplexer
+//!                                     |
+//!                                CancelRequest --> the multiplexer says when --> the real backend
+//! ```
+//!
+//! It is opened when it is first asked for, and runs on one thread of its own, which ends with the transaction. What is
+//! said on a session is none of its business: [`admission`] lets a client in, [`relay`] copies bytes.
+
+mod admission;
+mod relay;
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use futures_util::future::{Either, join, select};
+use tokio::runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::backend::{Canceller, Socket};
+use crate::error::{Error, Result};
+use crate::mux::driver::Driver;
+use crate::secret;
+use admission::Admission;
+
+/// Where clients from outside join a shared transaction.
+pub(crate) struct Entrance {
+    driver: Driver<Socket>,
+    canceller: Canceller,
+    user: String,
+    database: String,
+    open: Mutex<Option<Listener>>,
+    attendance: watch::Sender<Attendance>,
+}
+
+/// Who has come through an entrance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attendance {
+    /// Connections whose client isn't done.
+    present: usize,
+    /// A session was opened.
+    joined: bool,
+    /// The entrance is to be closed behind the last one.
+    closing: bool,
+    closed: bool,
+}
+
+impl Attendance {
+    fn is_over(&self) -> bool {
+        self.closing && self.joined && self.present == 0
+    }
+}
+
+impl Entrance {
+    /// The entrance to the driver's transaction; `user` and `database` are those of the backend's session.
+    pub(crate) fn new(
+        driver: Driver<Socket>,
+        canceller: Canceller,
+        user: &str,
+        database: &str,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            driver,
+            canceller,
+            user: user.to_owned(),
+            database: database.to_owned(),
+            open: Mutex::new(None),
+            attendance: watch::Sender::new(Attendance::default()),
+        })
+    }
+
+    /// Its address as a URL, behind which a listener stands from now on.
+    pub(crate) fn url(self: &Arc<Self>) -> Result<String> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &*open {
+            return Ok(listener.url.clone());
+        }
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .map_err(|error| Error::new("no port of 127.0.0.1 could be bound").because(error))?;
+        let listener = open.insert(Listener::start(self, socket, Some(secret::password()))?);
+        Ok(listener.url.clone())
+    }
+
+    /// The same on a listener of the caller's.
+    pub(crate) fn listen(
+        self: &Arc<Self>,
+        socket: TcpListener,
+        password: Option<String>,
+    ) -> Result<String> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &*open {
+            return Err(Error::new(format!(
+                "this transaction listens already, at {}",
+                listener.address
+            )));
+        }
+        let listener = open.insert(Listener::start(self, socket, password)?);
+        Ok(listener.url.clone())
+    }
+
+    /// Waits until somebody has come through here and all who did have gone, and lets nobody else in from then on.
+    pub(crate) async fn deserted(&self) {
+        self.attendance
+            .send_modify(|attendance| attendance.closing = true);
+        let mut attendance = self.attendance.subscribe();
+        attendance
+            .wait_for(|attendance| attendance.closed)
+            .await
+            .expect("the sender is borrowed, so it is there");
+    }
+
+    /// Ends the thread, once no cancel is on its way any more and what the sessions said last has been passed on.
+    pub(crate) async fn close(&self) {
+        let listener = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(mut listener) = listener {
+            listener.stop.send_replace(Stop::Politely);
+            // An error is the expected answer: the sender was dropped.
+            let _ = (&mut listener.ended).await;
+        }
+    }
+}
+
+/// Whether a listener's thread is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    NotYet,
+    /// The sessions have ended, and their clients may be told so.
+    Politely,
+    AtOnce,
+}
+
+/// The thread that listens at an address. Dropped, it is stopped and joined.
+struct Listener {
+    address: SocketAddr,
+    url: String,
+    stop: watch::Sender<Stop>,
+    ended: oneshot::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    fn start(
+        entrance: &Arc<Entrance>,
+        socket: TcpListener,
+        password: Option<String>,
+    ) -> Result<Self> {
+        let event = "the socket for other clients could not be opened";
+        let failed = |error: io::Error| Error::new(event).because(error);
+        socket.set_nonblocking(true).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let socket = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(socket).map_err(failed)?
+        };
+        let url = url(
+            &entrance.user,
+            password.as_deref(),
+            address,
+            &entrance.database,
+        );
+        let reception = Arc::new(Reception {
+            driver: entrance.driver.clone(),
+            admission: Admission {
+                database: entrance.database.clone(),
+                password,
+            },
+            attendance: entrance.attendance.clone(),
+        });
+        let canceller = entrance.canceller.clone();
+        let (stop, stopped) = watch::channel(Stop::NotYet);
+        let (end, ended) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("shareddb socket".to_owned())
+            .spawn(move || {
+                // Dropped last, by a panic too.
+                let _end: oneshot::Sender<()> = end;
+                runtime.block_on(serve(socket, &reception, &canceller, stopped));
+            })
+            .map_err(failed)?;
+        Ok(Self {
+            address,
+            url,
+            stop,
+            ended,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.send_replace(Stop::AtOnce);
+        if let Some(thread) = self.thread.take() {
+            // A panic on it has been shown by the panic hook, and this may run amid another.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the connections of one listener have in common.
+struct Reception {
+    driver: Driver<Socket>,
+    admission: Admission,
+    attendance: watch::Sender<Attendance>,
+}
+
+impl Reception {
+    fn enter(&self) -> Entered {
+        self.attendance
+            .send_modify(|attendance| attendance.present += 1);
+        Entered(self.attendance.clone())
+    }
+}
+
+/// One client that is present.
+struct Entered(watch::Sender<Attendance>);
+
+impl Entered {
+    fn joins(&self) {
+        self.0.send_modify(|attendance| attendance.joined = true);
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.send_modify(|attendance| attendance.present -= 1);
+    }
+}
+
+async fn serve(
+    socket: tokio::net::TcpListener,
+    reception: &Arc<Reception>,
+    canceller: &Canceller,
+    stop: watch::Receiver<Stop>,
+) {
+    let accepts = until(stop.clone(), accept(socket, reception));
+    let cancels = cancel(stop.clone(), &reception.driver, canceller);
+    join(accepts, cancels).await;
+    if *stop.borrow() == Stop::AtOnce {
+        return;
+    }
+    let mut attendance = reception.attendance.subscribe();
+    let farewell = attendance.wait_for(|attendance| attendance.present == 0);
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+async fn accept(socket: tokio::net::TcpListener, reception: &Arc<Reception>) {
+    let mut attendance = reception.attendance.subscribe();
+    loop {
+        let over = attendance.wait_for(Attendance::is_over);
+        match select(pin!(over), pin!(socket.accept())).await {
+            // Whoever connects now waits in the queue of the caller's listener.
+            Either::Left(_) => break,
+            Either::Right((Ok((stream, _)), _)) => {
+                let entered = reception.enter();
+                let reception = Arc::clone(reception);
+                tokio::spawn(async move { relay::serve(stream, &reception, entered).await });
+            }
+            // A client that has gone already, or too many open files: neither ends the listener.
+            Either::Right((Err(_), _)) => sleep(PAUSE).await,
+        }
+    }
+    let attendance = &reception.attendance;
+    attendance.send_modify(|attendance| attendance.closed = true);
+}
+
+/// Sends the CancelRequests that the multiplexer asks for. One that is on its way is awaited whatever happens: it could
+/// hit what is sent afterwards.
+async fn cancel(stop: watch::Receiver<Stop>, driver: &Driver<Socket>, canceller: &Canceller) {
+    while until(stop.clone(), driver.cancel_due()).await {
+        // Who asked is never told whether it worked, and one that can't be sent has hit nothing.
+        let _ = timeout(CANCEL_PATIENCE, canceller.cancel()).await;
+        driver.cancelled();
+    }
+}
+
+/// Whether this has come to its end before the stop was called.
+async fn until(mut stop: watch::Receiver<Stop>, work: impl Future<Output = ()>) -> bool {
+    let stopped = stop.wait_for(|&stop| stop != Stop::NotYet);
+    matches!(select(pin!(stopped), pin!(work)).await, Either::Right(_))
+}
+
+fn url(user: &str, password: Option<&str>, address: SocketAddr, database: &str) -> String {
+    let mut url = format!("postgres://{}", encoded(user));
+    if let Some(password) = password {
+        url.push(':');
+        url.push_str(&encoded(password));
+    }
+    let _ = write!(url, "@{address}/{}", encoded(database));
+    url
+}
+
+/// Text as it stands in a URL.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+/// How long a client may take to read what its session said last.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long a CancelRequest may take.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long nothing is accepted after that has failed.
+const PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_read_as_it_was_meant() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5433));
+        let url = url("o'neill@home", Some("a:b/c"), address, "to do?");
+        assert_eq!(
+            url,
+            "postgres://o%27neill%40home:a%3Ab%2Fc@127.0.0.1:5433/to%20do%3F"
+        );
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        assert_eq!(config.get_user(), Some("o'neill@home"));
+        assert_eq!(config.get_password(), Some(&b"a:b/c"[..]));
+        assert_eq!(config.get_dbname(), Some("to do?"));
+    }
+
+    #[test]
+    fn without_a_password_none_is_named() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5433));
+        assert_eq!(
+            url("alice", None, address, "todo"),
+            "postgres://alice@127.0.0.1:5433/todo"
+        );
+    }
+}

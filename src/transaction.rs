@@ -1,0 +1,356 @@
+//! The shared transaction: opened on a real backend, used by any number of clients, rolled back.
+
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Pool;
+use tokio::time::timeout;
+
+use crate::backend::{Answer, Backend, Canceller, Socket};
+use crate::config::Config;
+use crate::database;
+use crate::error::{Error, Result};
+use crate::mux::driver::{BackendStream, Driver, SessionStream};
+use crate::mux::message::{Message, parameter, to_backend};
+use crate::mux::{Deferral, Mux, own};
+use crate::pool;
+use crate::schema::Schema;
+use crate::socket::Entrance;
+
+/// One transaction on one connection to PostgreSQL, in which all clients of its pools live.
+///
+/// [`LiveServerTestCase`](crate::LiveServerTestCase) opens one for each test. By itself it serves tests without a server
+/// of ours: of a repository layer, or of another web framework.
+///
+/// Dropped without [`rollback`](Self::rollback) it is rolled back all the same, but nothing is checked and nobody is
+/// told.
+///
+/// ```no_run
+/// use actix_shareddb::{Config, Result, Schema, SharedTransaction};
+///
+/// #[tokio::test]
+/// async fn names_are_unique() -> Result<()> {
+///     let schema = Schema::sql("CREATE TABLE users (name text UNIQUE)");
+///     let transaction = SharedTransaction::open(&schema, &Config::new()).await?;
+///     let pool = transaction.pool()?;
+///
+///     let client = pool.get().await?;
+///     client.execute("INSERT INTO users VALUES ('alice')", &[]).await?;
+///     let again = client.execute("INSERT INTO users VALUES ('alice')", &[]).await;
+///     assert!(again.is_err());
+///     // The failure has cost nothing else, and another client sees the same rows.
+///     let row = pool.get().await?.query_one("SELECT count(*) FROM users", &[]).await?;
+///     assert_eq!(row.get::<_, i64>(0), 1);
+///
+///     transaction.rollback().await
+/// }
+/// ```
+#[must_use = "a transaction that is dropped is rolled back unchecked"]
+pub struct SharedTransaction {
+    driver: Driver<Socket>,
+    entrance: Arc<Entrance>,
+    canceller: Canceller,
+    /// The connection, but for its stream, which the driver has.
+    parameters: Vec<(String, String)>,
+    process_id: i32,
+    target: tokio_postgres::Config,
+    config: Config,
+}
+
+impl fmt::Debug for SharedTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedTransaction")
+            .field("backend", &self.process_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SharedTransaction {
+    /// Opens a transaction in the database that the schema and the configuration name, which is prepared first if it
+    /// has not been.
+    ///
+    /// # Errors
+    ///
+    /// If there is no PostgreSQL, if it can't be reached or refuses the user, and if the schema can't be prepared.
+    pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
+        let mut target = database::resolve(schema, config).await?;
+        add_options(&mut target);
+        let (backend, deferral) = open_backend(&target).await?;
+        let canceller = backend.canceller();
+        let mux = Mux::new(
+            backend.parameters.clone(),
+            deferral,
+            config.lease(),
+            Instant::now(),
+        );
+        let driver = Driver::new(mux, backend.stream, config.lease());
+        let user = parameter(&backend.parameters, "session_authorization").unwrap_or_default();
+        // What isn't named is named like the user, by PostgreSQL's rule.
+        let database = target.get_dbname().unwrap_or(user);
+        Ok(Self {
+            entrance: Entrance::new(driver.clone(), canceller.clone(), user, database),
+            canceller,
+            driver,
+            process_id: backend.process_id,
+            parameters: backend.parameters,
+            target,
+            config: config.clone(),
+        })
+    }
+
+    /// Builds a pool, of the configured size, whose clients live in this transaction. Each call gives a pool of its own,
+    /// as each of two services would have one.
+    ///
+    /// # Errors
+    ///
+    /// If the configured pool can't be built.
+    pub fn pool(&self) -> Result<Pool> {
+        pool::build(&self.driver, &self.target, &self.config)
+    }
+
+    /// The URL of a socket at which any other PostgreSQL client joins this transaction: `psql`, a migration tool, another
+    /// process, a driver of another language.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, SharedTransaction};
+    /// # fn example(transaction: &SharedTransaction) -> Result<()> {
+    /// let url = transaction.database_url()?; // postgres://postgres:5f3a...@127.0.0.1:49152/todo
+    /// std::process::Command::new("./seed.py").env("DATABASE_URL", &url).status()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Each connection is one more session: it sees what the pools' clients wrote, takes turns with them, and what it
+    /// commits is rolled back with the rest. The socket is opened by the first call, on a thread of its own, and closed
+    /// with the transaction.
+    ///
+    /// It listens on 127.0.0.1 and asks for the password, which is made anew for each transaction. The user name in the
+    /// URL is that of the real session, and so is everybody's, whatever name they come with. The client's encoding must
+    /// be UTF-8, which most use by themselves. Of what a client sets when it connects, only `application_name` is its
+    /// own; it is warned of the rest.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be bound.
+    pub fn database_url(&self) -> Result<String> {
+        self.entrance.url()
+    }
+
+    /// Opens the socket of [`database_url`](Self::database_url) at an address of the caller's, and returns its URL.
+    ///
+    /// Without a password, everybody who reaches the address is let in. The listener is made non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// If the socket is open already.
+    pub fn listen(&self, listener: TcpListener, password: Option<&str>) -> Result<String> {
+        self.entrance.listen(listener, password.map(str::to_owned))
+    }
+
+    /// Waits until somebody has joined through the socket and all who did have gone. From then on nobody else is let in:
+    /// who connects to a [listener of the caller's](Self::listen) waits in its queue, for the next transaction there.
+    pub async fn last_client_gone(&self) {
+        self.entrance.deserted().await;
+    }
+
+    pub(crate) fn entrance(&self) -> &Arc<Entrance> {
+        &self.entrance
+    }
+
+    /// Opens a session that speaks the raw protocol.
+    pub(crate) fn session(&self) -> SessionStream<Socket> {
+        self.driver.connect()
+    }
+
+    /// From now on whatever a client asks for is refused; what runs goes on.
+    pub(crate) fn close_gate(&self) {
+        self.driver.close_gate();
+    }
+
+    /// Ends the transaction, with everything that was written in it.
+    ///
+    /// Nothing new reaches the database from the moment of the call. A statement that still runs may finish within the
+    /// configured drain timeout, and is cancelled after it.
+    ///
+    /// # Errors
+    ///
+    /// If the transaction was lost on the way, so that something may have been committed; if a deferred constraint turns
+    /// out to be violated by what the test left; and if the connection breaks.
+    pub async fn rollback(self) -> Result<()> {
+        self.driver.close_gate();
+        let drained = self.drain().await;
+        let (ending, stream) = self.driver.finish();
+        self.entrance.close().await;
+        if let Some(lost) = ending.lost {
+            let report = lost.0;
+            let mut error = Error::new(report.message).because(report.detail);
+            if !report.hint.is_empty() {
+                error = error.help(report.hint);
+            }
+            return Err(error);
+        }
+        drained?;
+        let Some(stream) = stream else {
+            return Err(Error::new("the shared transaction was ended twice"));
+        };
+        let mut backend = Backend {
+            stream,
+            parameters: self.parameters,
+            process_id: self.process_id,
+            canceller: self.canceller,
+        };
+        let checked = roll_back(&mut backend, ending.undo).await;
+        if checked.is_ok() && !ending.doubtful {
+            KEPT.put(self.target, backend);
+        }
+        checked
+    }
+
+    /// Waits for what runs, and cancels it when it takes too long.
+    async fn drain(&self) -> Result<()> {
+        let patience = self.config.drain();
+        if timeout(patience, self.driver.idle()).await.is_ok() {
+            return Ok(());
+        }
+        self.canceller.cancel().await?;
+        if timeout(CANCEL_PATIENCE, self.driver.idle()).await.is_ok() {
+            return Ok(());
+        }
+        let sql = self
+            .driver
+            .look(|mux| mux.running_sql())
+            .unwrap_or_default();
+        Err(Error::new(format!(
+            "a statement went on after it was cancelled: {sql}"
+        )))
+    }
+}
+
+impl BackendStream for Socket {
+    fn forget_other_runtimes(&mut self) {
+        Self::forget_other_runtimes(self);
+    }
+}
+
+/// How long a cancelled statement may take to end.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Settings that the outer transaction needs for its own life. As options of the connection they are what RESET goes
+/// back to. They stand first, so that those of the user's own win.
+fn add_options(target: &mut tokio_postgres::Config) {
+    let own = "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0";
+    let options = match target.get_options() {
+        Some(options) => format!("{own} {options}"),
+        None => own.to_owned(),
+    };
+    target.options(options);
+    if target.get_application_name().is_none() {
+        target.application_name("actix-shareddb");
+    }
+}
+
+/// The constraints that are deferred initially, by name, and whether any can be deferred.
+const DEFERRABLE: &str = "SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') \
+     FILTER (WHERE c.condeferred), count(*) > 0 \
+     FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace \
+     WHERE c.condeferrable";
+
+/// Opens the outer transaction on a kept backend, or on a new one.
+async fn open_backend(target: &tokio_postgres::Config) -> Result<(Backend, Deferral)> {
+    while let Some(mut backend) = KEPT.take(target) {
+        // A kept one may have died since; that is no news.
+        if let Ok(deferral) = begin(&mut backend, true).await {
+            return Ok((backend, deferral));
+        }
+    }
+    let mut backend = Backend::connect(target).await?;
+    let deferral = begin(&mut backend, false).await?;
+    Ok((backend, deferral))
+}
+
+/// Cleans the backend up if it was used before, and begins the outer transaction, in one round trip.
+async fn begin(backend: &mut Backend, used: bool) -> Result<Deferral> {
+    let mut messages = Vec::new();
+    if used {
+        messages.push(to_backend::query(b"DISCARD ALL"));
+    }
+    if backend.major_version() >= 17 {
+        messages.push(to_backend::query(b"SET transaction_timeout = 0"));
+    }
+    messages.push(to_backend::query(DEFERRABLE.as_bytes()));
+    let constraints = messages.len() - 1;
+    messages.extend(own::opening());
+    let answers = exchange(
+        backend,
+        &messages,
+        "the outer transaction could not be begun",
+    )
+    .await?;
+    let row = answers[constraints].row().unwrap_or_default();
+    match &row[..] {
+        [Some(names), Some(any)] if any == "t" => Ok(Deferral::Known(names.clone())),
+        [None, Some(any)] if any == "t" => Ok(Deferral::Known(String::new())),
+        _ => Ok(Deferral::None),
+    }
+}
+
+/// Checks what is still deferred and that the transaction is still ours, and rolls it back, in one round trip.
+async fn roll_back(backend: &mut Backend, undo: Option<String>) -> Result<()> {
+    let own = to_backend::query(own::rollback_to(false).as_bytes());
+    let mut messages = Vec::new();
+    if let Some(undo) = undo {
+        messages.push(to_backend::query(undo.as_bytes()));
+    }
+    messages.push(to_backend::query(b"SET CONSTRAINTS ALL IMMEDIATE"));
+    messages.push(own);
+    messages.push(to_backend::query(b"ROLLBACK"));
+    let answers = backend.exchange(&messages).await?;
+    let [.., check, own, end] = &answers[..] else {
+        return Err(Error::new("the outer transaction's end was not answered"));
+    };
+    if let Some(error) = own.error() {
+        return Err(Error::new("the shared transaction was lost: its savepoint is gone")
+            .because(error)
+            .help("a statement has ended the transaction unseen; what the test wrote may be committed"));
+    }
+    if let Some(error) = end.error() {
+        return Err(Error::new("the shared transaction could not be rolled back").because(error));
+    }
+    if let Some(error) = check.error() {
+        return Err(
+            Error::new("a deferred constraint is violated by what the test wrote")
+                .because(error)
+                .help("in production the transaction that wrote it could not have been committed"),
+        );
+    }
+    Ok(())
+}
+
+async fn exchange(backend: &mut Backend, messages: &[Message], event: &str) -> Result<Vec<Answer>> {
+    let answers = backend.exchange(messages).await?;
+    match answers.iter().find_map(Answer::error) {
+        Some(error) => Err(Error::new(event).because(error)),
+        None => Ok(answers),
+    }
+}
+
+/// Backends that wait for the next test of this process: opening one costs more than everything else.
+static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+struct Kept(Mutex<Vec<(tokio_postgres::Config, Backend)>>);
+
+impl Kept {
+    fn take(&self, target: &tokio_postgres::Config) -> Option<Backend> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = kept.iter().rposition(|(known, _)| known == target)?;
+        Some(kept.swap_remove(index).1)
+    }
+
+    fn put(&self, target: tokio_postgres::Config, mut backend: Backend) {
+        backend.stream.forget_runtimes();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push((target, backend));
+    }
+}
