@@ -1,0 +1,212 @@
+//! A test case, and the life of one test.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, TcpListener};
+use std::panic::AssertUnwindSafe;
+
+use actix_web::dev::Server;
+use actix_web::rt::System;
+use futures_util::FutureExt as _;
+
+use crate::server::ServerThread;
+use crate::verdict::{Failure, Outcome, Verdict};
+use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
+
+/// What the tests of one application have in common: its schema, how it is served, what each test starts from.
+///
+/// The tests themselves are written in [`live_server!`](crate::live_server). Each of them gets a value of its own,
+/// made by `Default`, so fields that `set_up` fills are ordinary fields.
+///
+/// ```no_run
+/// use std::net::TcpListener;
+///
+/// use actix_shareddb::{LiveServer, LiveServerTestCase, Pool, Result, live_server};
+/// use actix_web::{App, HttpResponse, HttpServer, dev::Server, web};
+///
+/// // The application: what `main` calls.
+/// fn run(listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+///     let server = HttpServer::new(move || {
+///         App::new()
+///             .app_data(web::Data::new(pool.clone()))
+///             .route("/health", web::get().to(HttpResponse::Ok))
+///     });
+///     Ok(server.listen(listener)?.run())
+/// }
+///
+/// #[derive(Default)]
+/// struct Health {
+///     alice: i32,
+/// }
+///
+/// impl LiveServerTestCase for Health {
+///     fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+///         run(listener, pool)
+///     }
+///
+///     async fn set_up(&mut self, live: &LiveServer) -> Result<()> {
+///         let client = live.pool().get().await?;
+///         let row = client
+///             .query_one("INSERT INTO users (name) VALUES ('alice') RETURNING id", &[])
+///             .await?;
+///         self.alice = row.get(0);
+///         Ok(())
+///     }
+/// }
+///
+/// live_server! {
+///     impl Health {
+///         async fn the_server_is_healthy(&mut self, live: &LiveServer) -> Result<()> {
+///             assert_eq!(live.get("/health").send().await?.status(), 200);
+///             Ok(())
+///         }
+///     }
+/// }
+/// ```
+///
+/// # The life of a test
+///
+/// 1. `Default` makes the case, and the shared transaction is opened.
+/// 2. [`prepare`](Self::prepare) writes what the application reads when it starts.
+/// 3. [`serve`](Self::serve) builds the server, on a thread of the server's own.
+/// 4. [`set_up`](Self::set_up), the test, [`tear_down`](Self::tear_down). The last of them runs whenever the first was
+///    begun, whether or not anything failed or panicked in between.
+/// 5. No statement gets through any more. HTTP requests that the test sent and didn't wait for may come to their end,
+///    for as long as the [`Config`] says; then the server is stopped, and what it still does is dropped.
+/// 6. The transaction is rolled back.
+///
+/// The first failure is the test's; later ones, and the panics of handlers, are told along with it.
+pub trait LiveServerTestCase: Default + Send + 'static {
+    /// Where the tables come from. By default, the database is used as it is.
+    fn schema() -> Schema {
+        Schema::existing()
+    }
+
+    /// The settings of the transaction, the server and the client.
+    fn config() -> Config {
+        Config::default()
+    }
+
+    /// Prepares what the application needs when it starts: rows that it reads, services that it calls.
+    #[expect(unused_variables, reason = "the name is documentation")]
+    fn prepare(&mut self, pool: &Pool) -> impl Future<Output = Result<()>> {
+        async { Ok(()) }
+    }
+
+    /// Builds the server from the listener and the pool, as `main` does, without waiting for it.
+    ///
+    /// It is called on the server's own thread, inside its actix [`System`]: what it spawns
+    /// there, with `tokio::spawn` or `actix_web::rt::spawn`, lives as long as the server.
+    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server>;
+
+    /// Prepares what every test of this case starts from.
+    #[expect(unused_variables, reason = "the name is documentation")]
+    fn set_up(&mut self, live: &LiveServer) -> impl Future<Output = Result<()>> {
+        async { Ok(()) }
+    }
+
+    /// Releases what the transaction's end doesn't: files, processes, mocks. Rows need no tearing down.
+    #[expect(unused_variables, reason = "the name is documentation")]
+    fn tear_down(&mut self, live: &LiveServer) -> impl Future<Output = Result<()>> {
+        async { Ok(()) }
+    }
+}
+
+/// Runs one test of a case from `Default` to rollback. What `live_server!` calls.
+#[track_caller]
+pub fn run<C, R>(name: &str, test: impl AsyncFnOnce(&mut C, &LiveServer) -> R)
+where
+    C: LiveServerTestCase,
+    R: Outcome,
+{
+    // As the test harness spells it: without the crate.
+    let name = name.split_once("::").map_or(name, |(_, path)| path);
+    let mut verdict = Verdict::default();
+    System::new().block_on(in_transaction(name, test, &mut verdict));
+    verdict.pronounce();
+}
+
+async fn in_transaction<C, R>(
+    name: &str,
+    test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
+    verdict: &mut Verdict,
+) where
+    C: LiveServerTestCase,
+    R: Outcome,
+{
+    let case = C::default();
+    let config = C::config();
+    let transaction = match SharedTransaction::open(&C::schema(), &config).await {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            let failure = Failure::new("the shared transaction did not open", error);
+            return verdict.note(Err(failure));
+        }
+    };
+    let served = on_server(name, test, case, &config, &transaction, verdict).await;
+    verdict.note(served);
+    verdict.note(attempt("the rollback failed", async || transaction.rollback().await).await);
+}
+
+/// What needs a transaction, up to the end of the server. An `Err` says why there was no server.
+async fn on_server<C, R>(
+    name: &str,
+    test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
+    mut case: C,
+    config: &Config,
+    transaction: &SharedTransaction,
+    verdict: &mut Verdict,
+) -> Result<(), Failure>
+where
+    C: LiveServerTestCase,
+    R: Outcome,
+{
+    let new_pool = || {
+        transaction
+            .pool()
+            .map_err(|error| Failure::new("the pool was not built", error))
+    };
+    // Two pools: a session belongs to the runtime that it was made on, and a test that blocks its thread must not
+    // block the server.
+    let pool = new_pool()?;
+    let pool_of_server = new_pool()?;
+    attempt("`prepare` failed", async || case.prepare(&pool).await).await?;
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .map_err(|error| Failure::new("no port of 127.0.0.1 could be bound", error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::new("the listener has no address", error))?;
+    // The case goes to the server's thread and back, so that it needs to be `Send` only.
+    let (mut case, server) =
+        ServerThread::start(format!("live-server {name}"), verdict.panics(), move || {
+            let server = case.serve(listener, pool_of_server);
+            (case, server)
+        })
+        .await?;
+
+    let live = LiveServer::new(address, pool, config, transaction.entrance());
+    verdict.note(attempt("`set_up` failed", async || case.set_up(&live).await).await);
+    if verdict.is_clean() {
+        verdict.note(attempt("the test failed", async || test(&mut case, &live).await).await);
+    }
+    verdict.note(attempt("`tear_down` failed", async || case.tear_down(&live).await).await);
+
+    transaction.close_gate();
+    live.drain(config.drain()).await;
+    verdict.note(server.stop().await);
+    Ok(())
+}
+
+/// Runs a part of a test's life; a panic in it is a failure like any other.
+async fn attempt<R: Outcome>(event: &str, part: impl AsyncFnOnce() -> R) -> Result<(), Failure> {
+    // What a panic leaves behind is torn down and dropped, not relied on.
+    match AssertUnwindSafe(async { part().await })
+        .catch_unwind()
+        .await
+    {
+        Ok(outcome) => outcome
+            .into_result()
+            .map_err(|words| Failure::Error(format!("{event}: {words}"))),
+        Err(payload) => Err(Failure::Panic(payload)),
+    }
+}

@@ -1,0 +1,208 @@
+//! The running server, as the test sees it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::rt::time::timeout;
+use awc::ClientRequest;
+use awc::ws::WebsocketsRequest;
+
+use crate::in_flight::InFlight;
+use crate::socket::Entrance;
+use crate::{Config, Pool, Result};
+
+/// A server that runs for one test, with a client to talk to it and a pool on the same transaction.
+///
+/// ```no_run
+/// # use actix_shareddb::{LiveServer, Result};
+/// # async fn example(live: &LiveServer) -> Result<()> {
+/// let created = live.post("/todos").send_body("milk").await?;
+/// assert_eq!(created.status(), 201);
+///
+/// let client = live.pool().get().await?;
+/// let count: i64 = client.query_one("SELECT count(*) FROM todos", &[]).await?.get(0);
+/// assert_eq!(count, 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A path starts with `/`, as it does in the application's routes; the methods that take one panic otherwise.
+///
+/// The client is an ordinary [`awc::Client`] but for two settings: it waits for a response as long as the
+/// [`Config`] says, and it doesn't follow redirects, so that a test sees the response that the handler gave.
+pub struct LiveServer {
+    address: SocketAddr,
+    client: awc::Client,
+    in_flight: InFlight,
+    pool: Pool,
+    entrance: Arc<Entrance>,
+}
+
+impl LiveServer {
+    pub(crate) fn new(
+        address: SocketAddr,
+        pool: Pool,
+        config: &Config,
+        entrance: &Arc<Entrance>,
+    ) -> Self {
+        let in_flight = InFlight::new();
+        let client = awc::Client::builder()
+            .timeout(config.request())
+            .disable_redirects()
+            .wrap(in_flight.clone())
+            .finish();
+        Self {
+            address,
+            client,
+            in_flight,
+            pool,
+            entrance: Arc::clone(entrance),
+        }
+    }
+
+    /// The address that the server listens on, with the port that the system chose.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The full URL of a path, for a client other than this one: a browser, another process.
+    ///
+    /// The empty path gives the base URL, without a slash at its end.
+    ///
+    /// ```no_run
+    /// # fn example(live: &actix_shareddb::LiveServer) {
+    /// let login = live.url("/login?next=/todos"); // http://127.0.0.1:49152/login?next=/todos
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the path is neither empty nor starts with `/`.
+    #[track_caller]
+    pub fn url(&self, path: &str) -> String {
+        self.absolute("http", path)
+    }
+
+    /// A GET request.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> ClientRequest {
+        self.request(Method::GET, path)
+    }
+
+    /// A POST request.
+    #[track_caller]
+    pub fn post(&self, path: &str) -> ClientRequest {
+        self.request(Method::POST, path)
+    }
+
+    /// A PUT request.
+    #[track_caller]
+    pub fn put(&self, path: &str) -> ClientRequest {
+        self.request(Method::PUT, path)
+    }
+
+    /// A PATCH request.
+    #[track_caller]
+    pub fn patch(&self, path: &str) -> ClientRequest {
+        self.request(Method::PATCH, path)
+    }
+
+    /// A DELETE request.
+    #[track_caller]
+    pub fn delete(&self, path: &str) -> ClientRequest {
+        self.request(Method::DELETE, path)
+    }
+
+    /// A HEAD request.
+    #[track_caller]
+    pub fn head(&self, path: &str) -> ClientRequest {
+        self.request(Method::HEAD, path)
+    }
+
+    /// An OPTIONS request.
+    #[track_caller]
+    pub fn options(&self, path: &str) -> ClientRequest {
+        self.request(Method::OPTIONS, path)
+    }
+
+    /// A request with any method.
+    #[track_caller]
+    pub fn request(&self, method: Method, path: &str) -> ClientRequest {
+        self.client.request(method, self.url(path))
+    }
+
+    /// A WebSocket handshake.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let (response, mut socket) = live.ws("/events").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn ws(&self, path: &str) -> WebsocketsRequest {
+        self.client.ws(self.absolute("ws", path))
+    }
+
+    /// The client that the requests above are made with.
+    ///
+    /// It takes full URLs, so it can follow a link that the server gave.
+    pub fn client(&self) -> &awc::Client {
+        &self.client
+    }
+
+    /// A pool on the transaction that the application works in.
+    ///
+    /// It isn't the application's own pool, so a test that keeps clients takes none away from the application.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The URL of a socket at which any other PostgreSQL client joins the test's transaction: a browser test's seeding
+    /// script, `psql`, a second service. See [`SharedTransaction::database_url`](crate::SharedTransaction::database_url).
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # fn example(live: &LiveServer) -> Result<()> {
+    /// std::process::Command::new("psql")
+    ///     .args([&live.database_url()?, "-c", "INSERT INTO todos (title) VALUES ('milk')"])
+    ///     .status()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If no port can be bound.
+    pub fn database_url(&self) -> Result<String> {
+        self.entrance.url()
+    }
+
+    /// Waits for the HTTP requests in flight: for those of tasks that the test spawned and didn't await.
+    ///
+    /// Those of other clients, a browser's for instance, can't be seen from here.
+    pub(crate) async fn drain(&self, deadline: Duration) {
+        // What has no answer at the deadline is cut off with the server.
+        let _ = timeout(deadline, self.in_flight.none()).await;
+    }
+
+    #[track_caller]
+    fn absolute(&self, scheme: &str, path: &str) -> String {
+        assert!(
+            path.is_empty() || path.starts_with('/'),
+            "the path {path:?} does not start with '/'"
+        );
+        format!("{scheme}://{}{path}", self.address)
+    }
+}
+
+impl fmt::Debug for LiveServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveServer")
+            .field("url", &self.url(""))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,19 @@
+//! What the macro and this crate's own tests need; no part of the public interface.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use crate::case::run;
+pub use crate::verdict::Outcome;
+use crate::{Config, Result, Schema, SharedTransaction, database};
+
+/// The stream of a new session, on which its client speaks the protocol from the StartupMessage on.
+pub fn session(
+    transaction: &SharedTransaction,
+) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    transaction.session()
+}
+
+/// The database that a shared transaction would be opened in.
+pub async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
+    database::resolve(schema, config).await
+}

@@ -1,0 +1,119 @@
+//! What became of a test: the failures of its life in the order in which they happened, and how they are told.
+
+use std::any::Any;
+use std::fmt::{Debug, Write as _};
+use std::panic;
+
+use crate::panics::{self, PanicLog};
+
+/// What a live-server test may return.
+#[diagnostic::on_unimplemented(
+    message = "a live-server test returns `()` or `Result<(), E>`, not `{Self}`",
+    label = "this return type says neither that the test passed nor that it failed",
+    note = "`E` is any type that implements `Debug`"
+)]
+pub trait Outcome {
+    /// The words of the error, if there is one.
+    fn into_result(self) -> Result<(), String>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: Debug> Outcome for Result<(), E> {
+    fn into_result(self) -> Result<(), String> {
+        self.map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// One thing that went wrong.
+pub(crate) enum Failure {
+    /// What went wrong, in words.
+    Error(String),
+    /// The payload of a panic, which has been shown by the panic hook already.
+    Panic(Box<dyn Any + Send>),
+}
+
+impl Failure {
+    /// An error, and the part of the test's life that it comes from.
+    pub(crate) fn new(event: &str, error: impl Debug) -> Self {
+        Self::Error(format!("{event}: {error:?}"))
+    }
+
+    fn words(&self) -> &str {
+        match self {
+            Self::Error(words) => words,
+            Self::Panic(payload) => panics::words(payload.as_ref()),
+        }
+    }
+}
+
+/// The failures of one test.
+#[derive(Default)]
+pub(crate) struct Verdict {
+    failures: Vec<Failure>,
+    panics: PanicLog,
+}
+
+impl Verdict {
+    /// Where the panics of the test's server are recorded.
+    pub(crate) fn panics(&self) -> &PanicLog {
+        &self.panics
+    }
+
+    /// Notes how a part of the test's life went.
+    pub(crate) fn note(&mut self, result: Result<(), Failure>) {
+        self.failures.extend(result.err());
+    }
+
+    /// Whether all is well so far.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// Fails the test with its first failure, unless there is none.
+    ///
+    /// A panic goes on with the payload that it had, for `#[should_panic(expected)]` to find. What else went wrong,
+    /// and what panicked in the server, is told along with it, on the test's own thread: that is where the test
+    /// harness captures output.
+    #[track_caller]
+    pub(crate) fn pronounce(self) {
+        let notes = self.notes();
+        match self.failures.into_iter().next() {
+            None => {}
+            Some(Failure::Error(words)) => panic!("{words}{notes}"),
+            Some(Failure::Panic(payload)) => {
+                print(notes.trim_start());
+                panic::resume_unwind(payload)
+            }
+        }
+    }
+
+    fn notes(&self) -> String {
+        let mut notes = String::new();
+        for failure in self.failures.iter().skip(1) {
+            let _ = write!(notes, "\nalso, {}", indented(failure.words()));
+        }
+        for entry in self.panics.entries() {
+            let _ = write!(notes, "\nin the server, {}", indented(&entry));
+        }
+        notes
+    }
+}
+
+fn indented(words: &str) -> String {
+    words.replace('\n', "\n  ")
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a panic's payload can't be added to, and standard error is what the test harness shows beside it"
+)]
+fn print(notes: &str) {
+    if !notes.is_empty() {
+        eprintln!("{notes}");
+    }
+}
