@@ -1,0 +1,8 @@
+//! What an application may rely on, as scenarios that are played on plain sessions and on shared ones.
+
+mod blocks;
+mod control;
+mod copy;
+mod deferred;
+mod extended;
+mod pipelines;

@@ -1,0 +1,16 @@
+//! What the crate does, through its public interface, on a real PostgreSQL: that of `DATABASE_URL`, or the embedded one.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, in its helpers too"
+)]
+
+mod clients;
+mod contract;
+mod differential;
+mod faults;
+mod handlers;
+mod live;
+mod socket;
+mod stage;
+mod wire;
