@@ -1,4 +1,91 @@
-//! Live-server tests for actix-web on one PostgreSQL transaction.
+//! Live-server tests for actix-web applications: a real server, your own pool, and one PostgreSQL transaction under all
+//! of it, rolled back when the test ends.
+//!
+//! ```no_run
+//! # use std::net::TcpListener;
+//! # use actix_shareddb::{LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server};
+//! # mod app {
+//! #     pub fn run(_: std::net::TcpListener, _: super::Pool) -> std::io::Result<actix_web::dev::Server> { todo!() }
+//! # }
+//! #[derive(Default)]
+//! struct Todos;
+//!
+//! impl LiveServerTestCase for Todos {
+//!     fn schema() -> Schema {
+//!         Schema::dir("migrations")
+//!     }
+//!
+//!     /// The very function that `main` calls.
+//!     fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<actix_web::dev::Server> {
+//!         app::run(listener, pool)
+//!     }
+//! }
+//!
+//! live_server! {
+//!     impl Todos {
+//!         async fn what_was_posted_is_listed(&mut self, live: &LiveServer) -> Result<()> {
+//!             assert_eq!(live.post("/todos").send_body("milk").await?.status(), 201);
+//!             let mut list = live.get("/todos").send().await?;
+//!             assert_eq!(list.body().await?, "milk");
+//!             Ok(())
+//!         }
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! # Goals
+//!
+//! * **As in production.** Handlers keep their `deadpool_postgres::Pool`, `client.transaction()`, `prepare_cached`,
+//!   `COPY`, pipelining. What they commit, the next request sees; what fails, fails with PostgreSQL's own words, and undoes
+//!   what it would undo. Where that can't be had in one transaction, the test is told why.
+//! * **Nothing is left.** No row is ever committed, so tests run in parallel against one database and clean up nothing.
+//! * **Fast.** A test's transaction is opened and rolled back in well under a millisecond, and a statement costs no round
+//!   trip more than without this crate.
+//!
+//! # How a test lives
+//!
+//! [`live_server!`] makes a `#[test]` of each method. For each, [`LiveServerTestCase`] tells in which order the hooks run;
+//! [`LiveServer`] is what the test talks to. The database is that of `DATABASE_URL`, or a private server made from the
+//! PostgreSQL that is installed; [`Schema`] says what is in it, [`Config`] sets time limits and the like.
+//! [`SharedTransaction`] is the same without a server, for tests of a repository layer. Clients other than the pool's, a
+//! script or another process, join by [`LiveServer::database_url`].
+//!
+//! # How it works
+//!
+//! ```text
+//!  test --awc--> actix worker --> deadpool_postgres::Pool --> tokio_postgres::Client
+//!  (test's thread,    (server's         (real, unmodified)              |  the wire protocol, in memory
+//!   its own System)    thread)                                          v
+//!                                                            session A   B   C ...
+//!                                                                       |
+//!                                                                       v
+//!                                                            multiplexer: a state machine without I/O
+//!                                                                       |
+//!                                                                       v
+//!                                                ONE connection to PostgreSQL, ONE outer transaction
+//! ```
+//!
+//! Each session believes that it is alone. All that it does since its last commit is guarded by one savepoint, which is
+//! moved by statements that ride in the client's own pipeline: `BEGIN` and `COMMIT` need no traffic, a failed statement is
+//! undone by what precedes the next one, and a deferred constraint is checked where the application would have committed.
+//! Sessions take turns, for a statement or for a whole transaction block. One that waits for a block whose client does
+//! nothing gets an error that names both sides, instead of hanging.
+//!
+//! # Limits
+//!
+//! * Sequences are not rolled back, which is PostgreSQL's nature: ids differ from run to run.
+//! * `now()` stands still for the whole test, as it does in any transaction; `clock_timestamp()` moves.
+//! * Two transaction blocks never run at the same time, so isolation levels are accepted and not exercised.
+//! * What belongs to a connection is shared: settings, temporary tables, advisory locks, SQL-level `PREPARE`.
+//! * `NOTIFY` is not delivered, because nothing is ever committed.
+//! * What can't run in a transaction block (`VACUUM`, `CREATE DATABASE`, `CREATE INDEX CONCURRENTLY`) can't run here.
+//!
+//! # Related crates
+//!
+//! `actix-test` starts a server from an `App` factory and knows no database. `sqlx::test` creates a database for each test.
+//! `pgtemp` and `postgresql_embedded` start servers. In other languages: `django-shareddb`, from which the idea is, and
+//! Ecto's `SQL.Sandbox`.
 
 mod backend;
 mod case;
