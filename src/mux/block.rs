@@ -44,6 +44,24 @@ pub(crate) enum Block {
     Open(Open),
 }
 
+impl Block {
+    /// The transaction status that the session's client is shown.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::None | Self::Implicit => b'I',
+            Self::Open(open) if open.failed => b'E',
+            Self::Open(_) => b'T',
+        }
+    }
+
+    /// A batch was refused before it reached the backend.
+    pub(crate) fn fail(&mut self) {
+        if let Self::Open(open) = self {
+            open.failed = true;
+        }
+    }
+}
+
 /// An open transaction block.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Open {
@@ -71,7 +89,7 @@ impl Guard {
         self.work == Work::Undone
     }
 
-    /// The savepoint that rolls back the work since the last transaction that was kept.
+    /// The savepoint to roll back to is one on top, not the lowest.
     pub(crate) fn is_nested(self) -> bool {
         self.depth > 0
     }
@@ -164,15 +182,6 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// The transaction status that the session's client is shown.
-    pub(crate) fn status(&self) -> u8 {
-        match &self.block {
-            Block::None | Block::Implicit => b'I',
-            Block::Open(open) if open.failed => b'E',
-            Block::Open(_) => b'T',
-        }
-    }
-
     /// A message is about to be sent: begins the transaction it belongs to, and says what must precede it.
     pub(crate) fn start(&mut self) -> Option<Prologue> {
         let read_only = match &mut self.block {
@@ -353,13 +362,6 @@ impl Standing {
     pub(crate) fn recover(&mut self) {
         if let Block::Open(open) = &mut self.block {
             open.failed = false;
-        }
-    }
-
-    /// A batch of this block was refused before it reached the backend.
-    pub(crate) fn fail(&mut self) {
-        if let Block::Open(open) = &mut self.block {
-            open.failed = true;
         }
     }
 }

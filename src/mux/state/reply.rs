@@ -253,7 +253,7 @@ impl Mux {
             // The end of the whole batch.
             Reader::Client if flight.script.is_none() => {
                 flight.standing.end_batch(status, flight.executed);
-                session.send(&to_session::ready_for_query(flight.standing.status()));
+                session.send(&to_session::ready_for_query(flight.standing.block.status()));
                 self.dirty.push_back(session.id);
             }
             // The end of a part of a simple query; a check may be under way behind it.

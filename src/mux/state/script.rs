@@ -237,7 +237,7 @@ impl Mux {
         report: &Report,
     ) {
         flight.standing.end_batch(b'E', Executed::Anything);
-        flight.standing.fail();
+        flight.standing.block.fail();
         session.send(&report.message());
         self.end_script(flight, session);
     }
@@ -252,7 +252,7 @@ impl Mux {
         if flight.standing.block == Block::Implicit {
             flight.standing.end_batch(b'T', Executed::Anything);
         }
-        session.send(&to_session::ready_for_query(flight.standing.status()));
+        session.send(&to_session::ready_for_query(flight.standing.block.status()));
         self.dirty.push_back(session.id);
         flight.steps.clear();
     }

@@ -208,11 +208,7 @@ impl Mux {
 
     pub(super) fn ready(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            let standing = Standing {
-                block: session.block.clone(),
-                guard: self.guard,
-            };
-            session.send(&to_session::ready_for_query(standing.status()));
+            session.send(&to_session::ready_for_query(session.block.status()));
             self.dirty.push_back(id);
         }
     }
@@ -222,12 +218,7 @@ impl Mux {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let mut standing = Standing {
-            block: std::mem::take(&mut session.block),
-            guard: self.guard,
-        };
-        standing.fail();
-        session.block = standing.block;
+        session.block.fail();
         session.send(&report.message());
         session.phase = Phase::Skipping;
         self.dirty.push_back(id);
