@@ -10,6 +10,16 @@ use crate::wire::query;
 const OTHERS: &str =
     "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
+/// Ends the shared transaction's backend, and waits until it has gone.
+async fn terminate_backend(database: &Database) {
+    let terminate = format!("SELECT bool_and(pg_terminate_backend(pid)) {OTHERS}");
+    let row = database.observer.query_one(&terminate, &[]).await.unwrap();
+    assert!(row.get::<_, bool>(0));
+    database
+        .until(&format!("SELECT count(*) = 0 {OTHERS}"))
+        .await;
+}
+
 fn chain(error: &dyn Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
@@ -30,18 +40,7 @@ async fn every_session_is_told_that_the_backend_has_died() {
         stage.send(B, &[query("SELECT 'waits'")]).await;
         stage.waits(B).await;
         stage.query(C, "BEGIN").await;
-        let terminate = format!("SELECT bool_and(pg_terminate_backend(pid)) {OTHERS}");
-        assert!(
-            database
-                .observer
-                .query_one(&terminate, &[])
-                .await
-                .unwrap()
-                .get::<_, bool>(0)
-        );
-        database
-            .until(&format!("SELECT count(*) = 0 {OTHERS}"))
-            .await;
+        terminate_backend(database).await;
 
         let noted = stage.transcript.len();
         stage.send(A, &[query("SELECT 1")]).await;
@@ -87,18 +86,7 @@ async fn a_backend_that_dies_unnoticed_fails_the_rollback() {
         let transaction = database.open().await;
         let mut stage = Stage::shared(database, &transaction);
         stage.query(A, "INSERT INTO t(v) VALUES ('a')").await;
-        let terminate = format!("SELECT bool_and(pg_terminate_backend(pid)) {OTHERS}");
-        assert!(
-            database
-                .observer
-                .query_one(&terminate, &[])
-                .await
-                .unwrap()
-                .get::<_, bool>(0)
-        );
-        database
-            .until(&format!("SELECT count(*) = 0 {OTHERS}"))
-            .await;
+        terminate_backend(database).await;
         transaction
             .rollback()
             .await

@@ -131,6 +131,17 @@ pub(crate) fn copy_fail(reason: &str) -> Frontend {
     })
 }
 
+/// Runs a statement in one batch by itself.
+pub(crate) fn once(sql: &str) -> Vec<Frontend> {
+    vec![
+        parse("", sql),
+        describe_statement(""),
+        bind("", "", &[]),
+        execute("", 0),
+        sync(),
+    ]
+}
+
 /// A `FunctionCall` with arguments and result as text.
 pub(crate) fn function_call(function: u32, arguments: &[&str]) -> Frontend {
     let line = format!("FunctionCall {function} {arguments:?}");

@@ -2,20 +2,9 @@
 
 use crate::stage::{A, B, same};
 use crate::wire::{
-    Frontend, bind, close_portal, close_statement, describe_portal, describe_statement, execute,
-    flush, parse, sync,
+    bind, close_portal, close_statement, describe_portal, describe_statement, execute, flush, once,
+    parse, sync,
 };
-
-/// Runs a statement in one batch by itself.
-fn once(sql: &str) -> Vec<Frontend> {
-    vec![
-        parse("", sql),
-        describe_statement(""),
-        bind("", "", &[]),
-        execute("", 0),
-        sync(),
-    ]
-}
 
 #[tokio::test]
 async fn statements_of_two_sessions_may_have_one_name() {

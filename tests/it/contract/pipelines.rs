@@ -2,20 +2,9 @@
 
 use crate::stage::{A, B, same};
 use crate::wire::{
-    Frontend, bind, describe_portal, describe_statement, execute, flush, function_call, parse,
-    query, sync,
+    bind, describe_portal, describe_statement, execute, flush, function_call, once, parse, query,
+    sync,
 };
-
-/// Runs a statement in one batch by itself.
-fn once(sql: &str) -> Vec<Frontend> {
-    vec![
-        parse("", sql),
-        describe_statement(""),
-        bind("", "", &[]),
-        execute("", 0),
-        sync(),
-    ]
-}
 
 #[tokio::test]
 async fn an_error_skips_to_the_sync() {
