@@ -89,6 +89,18 @@ impl Guard {
         self.work == Work::Undone
     }
 
+    /// The same for a batch that is sent before the one ahead is answered: it must begin with a move, which fails if the
+    /// one ahead has failed.
+    pub(crate) fn behind_another(self) -> Self {
+        match self.work {
+            Work::None => Self {
+                work: Work::Plain,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// The savepoint to roll back to is one on top, not the lowest.
     pub(crate) fn is_nested(self) -> bool {
         self.depth > 0

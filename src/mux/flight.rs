@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::block::{Executed, Standing};
+use super::block::{Block, Executed, Standing};
 use super::command::Command;
 use super::message::{Message, backend};
 use super::session::{Prepared, Session, SessionId};
@@ -78,6 +78,8 @@ pub(super) enum Reader {
     Client,
     /// Part of a prologue: swallowed. A failure would cost acknowledged work, so it is fatal to all.
     Guard,
+    /// Nobody: a Sync that lets the backend listen to a Query although what was sent before it has failed.
+    Fence,
     /// Part of the check of deferred constraints: swallowed, but a failure is the client's, and if the check was that of
     /// a COMMIT, it ends the block.
     Check {
@@ -142,6 +144,22 @@ pub(super) struct Script {
     pub(super) several: bool,
 }
 
+impl Script {
+    /// The backend runs all of it at once, and needs nothing more from anybody meanwhile.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(
+            self.parts.as_slices(),
+            (
+                [Part::Statements {
+                    copies_in: false,
+                    ..
+                }],
+                []
+            )
+        )
+    }
+}
+
 /// A run of statements that goes to the backend as it is, or one that is looked at.
 #[derive(Debug)]
 pub(super) enum Part {
@@ -177,6 +195,13 @@ pub(super) struct Flight {
     pub(super) ahead: Standing,
     /// Something failed, and the backend skips, or has skipped, the rest.
     pub(super) failed: bool,
+    /// Nothing may be sent behind it until it has been answered.
+    pub(super) alone: bool,
+    /// What its client sent, if it was sent behind a batch that may fail yet, and the block that it began in.
+    pub(super) sent: Vec<Message>,
+    pub(super) origin: Block,
+    /// A batch ahead of it has failed, so that it had no effect and its answers mean nothing.
+    pub(super) is_void: bool,
     /// The backend skips what the session sends until a Sync that it hasn't sent yet.
     pub(super) skipping: bool,
     pub(super) executed: Executed,
@@ -210,6 +235,10 @@ impl Flight {
             session,
             steps: VecDeque::new(),
             ahead: standing.clone(),
+            alone: false,
+            sent: Vec::new(),
+            origin: standing.block.clone(),
+            is_void: false,
             standing,
             failed: false,
             skipping: false,
@@ -294,7 +323,21 @@ impl Flight {
             // A failed Parse of the unnamed statement has destroyed the one before.
             named.previous = None;
         }
-        let mut undone = Vec::new();
+        let undone = self.drop_to_sync();
+        for named in undone.into_iter().rev() {
+            named.undo(session);
+        }
+        if !self.steps.is_empty() {
+            return;
+        }
+        self.ahead = self.standing.clone();
+        self.skipping = true;
+        self.ended = false;
+    }
+
+    /// Drops the steps before the next Sync, and returns the names that they would have given or taken away.
+    pub(super) fn drop_to_sync(&mut self) -> Vec<Named> {
+        let mut dropped = Vec::new();
         while let Some(step) = self.steps.front() {
             if matches!(
                 step,
@@ -306,17 +349,35 @@ impl Flight {
                 break;
             }
             if let Some(Step::Named(named)) = self.steps.pop_front() {
-                undone.push(named);
+                dropped.push(named);
+            }
+        }
+        dropped
+    }
+
+    /// As it will stand if everything succeeds that was sent.
+    pub(super) fn expected(&self) -> Standing {
+        let mut standing = self.ahead.clone();
+        standing.end_batch(b'T', self.executed);
+        standing
+    }
+
+    /// Nothing of this has had, or will have, any effect: what is left of it are answers to be dropped. The session gets
+    /// back what it has sent.
+    pub(super) fn make_void(&mut self, session: &mut Session) {
+        self.is_void = true;
+        let mut undone = Vec::new();
+        for step in std::mem::take(&mut self.steps) {
+            match step {
+                Step::Reply { .. } => self.steps.push_back(step),
+                Step::Named(named) => undone.push(named),
+                Step::Recover | Step::Start | Step::Control(_) => {}
             }
         }
         for named in undone.into_iter().rev() {
             named.undo(session);
         }
-        if !self.steps.is_empty() {
-            return;
-        }
-        self.ahead = self.standing.clone();
-        self.skipping = true;
-        self.ended = false;
+        session.take_back(std::mem::take(&mut self.sent));
+        session.block = std::mem::take(&mut self.origin);
     }
 }

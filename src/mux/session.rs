@@ -127,6 +127,14 @@ impl Session {
         self.inbox.push_back(message);
     }
 
+    /// Puts back what was popped last.
+    pub(super) fn take_back(&mut self, messages: Vec<Message>) {
+        for message in messages.into_iter().rev() {
+            self.boundaries += usize::from(is_boundary(&message));
+            self.inbox.push_front(message);
+        }
+    }
+
     pub(super) fn peek(&self) -> Option<&Message> {
         self.inbox.front()
     }

@@ -4,10 +4,11 @@
 //! no sockets, no tasks, no clocks; time is an argument.
 //!
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
-//! arrives), [`lease`] (it gets its turn), [`send`] and [`script`] (it is sent), [`cancel`] (it is given up), [`reply`]
-//! (it is answered).
+//! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
+//! [`script`] (it is sent), [`cancel`] (it is given up), [`reply`] (it is answered).
 
 mod cancel;
+mod follow;
 mod lease;
 mod reply;
 mod script;
@@ -63,15 +64,15 @@ pub(crate) struct Ending {
 /// nothing more, and [`poll_timeout`](Self::poll_timeout) for when `handle_timeout` is due.
 #[derive(Debug)]
 pub(crate) struct Mux {
-    /// Boxed, as the flight is, because they are taken out to be worked on.
+    /// Boxed, as the flights are, because they are taken out to be worked on.
     sessions: BTreeMap<SessionId, Box<Session>>,
     next_session: u32,
     /// Whose turn it is: for a batch, or for a whole block.
     lease: Option<SessionId>,
     /// Who waits for the lease, first come, first served.
     queue: VecDeque<SessionId>,
-    /// The batch of the lease's holder that the backend works on.
-    flight: Option<Box<Flight>>,
+    /// The batches that the backend works on, in the order in which they were sent. Only the last may still be sent to.
+    flights: VecDeque<Box<Flight>>,
     /// A CancelRequest is on its way, so nothing else is sent to the backend.
     canceling: bool,
     /// Since when the backend has had nothing to do.
@@ -107,7 +108,7 @@ impl Mux {
             next_session: 1,
             lease: None,
             queue: VecDeque::new(),
-            flight: None,
+            flights: VecDeque::new(),
             canceling: false,
             idle_since: None,
             guard: Guard::default(),
@@ -297,8 +298,8 @@ impl Mux {
     /// All sessions end, and the backend is taken away.
     pub(crate) fn handle_end(&mut self) -> Ending {
         self.gate_closed = true;
-        let unfinished = self.flight.take();
-        if let Some(flight) = &unfinished {
+        let unfinished = std::mem::take(&mut self.flights);
+        if let Some(flight) = unfinished.front() {
             self.guard = flight.standing.guard;
         }
         let all: Vec<_> = self.sessions.keys().copied().collect();
@@ -307,19 +308,17 @@ impl Mux {
             self.roll_back(id);
         }
         Ending {
-            undo: (self.guard.is_undone() || unfinished.is_some())
+            undo: (self.guard.is_undone() || !unfinished.is_empty())
                 .then(|| own::rollback_to(self.guard.is_nested())),
-            doubtful: unfinished.is_some() || !self.to_backend.is_empty(),
+            doubtful: !unfinished.is_empty() || !self.to_backend.is_empty(),
             lost: self.lost.take(),
         }
     }
 
     /// The backend works on nothing, and has nothing more to say.
     pub(crate) fn is_idle(&self) -> bool {
-        self.flight
-            .as_ref()
-            .is_none_or(|flight| flight.awaits_client())
-            || self.lost.is_some()
+        let awaited = self.flights.iter().find(|flight| !flight.awaits_client());
+        awaited.is_none() || self.lost.is_some()
     }
 
     /// Whether the backend owes a reply, so that somebody must read.
@@ -339,12 +338,20 @@ impl Mux {
             .is_some_and(|session| matches!(session.phase, Phase::Running | Phase::Waiting { .. }))
     }
 
-    /// The sessions that await something, the holder of the lease first.
+    /// The sessions that await something, those first that the backend answers first.
     pub(crate) fn busy_sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.lease
-            .into_iter()
+        self.flights
+            .iter()
+            .map(|flight| flight.session)
             .chain(self.queue.iter().copied())
             .filter(|&id| self.is_busy(id))
+    }
+
+    /// Whether a batch of this session is under way.
+    fn is_in_flight(&self, id: SessionId) -> bool {
+        self.flights
+            .iter()
+            .any(|flight| flight.session == id && !flight.is_void)
     }
 
     /// The value of a setting that the server reports.
@@ -358,7 +365,7 @@ impl Mux {
 
     /// The SQL of the statement that the backend works on.
     pub(crate) fn running_sql(&self) -> Option<String> {
-        let flight = self.flight.as_ref()?;
+        let flight = self.flights.front()?;
         let session = self.sessions.get(&flight.session)?;
         Some(report::sql(&session.last_sql))
     }
@@ -383,6 +390,6 @@ impl Mux {
 
     /// Whether the backend should be read: not while its only reader is slow and nobody else waits.
     pub(crate) fn wants_backend(&self, unread: usize) -> bool {
-        unread < OUTBOX_LIMIT || !self.queue.is_empty()
+        unread < OUTBOX_LIMIT || !self.queue.is_empty() || self.flights.len() > 1
     }
 }

@@ -31,7 +31,11 @@ impl Mux {
                 self.advance(id);
             }
             Phase::Running => {
-                if let Some(flight) = self.flight.as_mut().filter(|flight| flight.session == id) {
+                let flights = &mut self.flights;
+                if let Some(flight) = flights
+                    .iter_mut()
+                    .find(|flight| flight.session == id && !flight.is_void)
+                {
                     flight.cancel = flight.runs();
                 }
             }
@@ -47,10 +51,10 @@ impl Mux {
 
     /// Whether a CancelRequest is to be sent now. If so, the backend is sent nothing else until it has closed.
     pub(super) fn take_cancel(&mut self) -> bool {
-        let Some(flight) = self.flight.as_mut().filter(|_| !self.canceling) else {
+        let [flight] = self.flights.make_contiguous() else {
             return false;
         };
-        if !flight.cancel || !flight.is_cancellable() {
+        if self.canceling || !flight.cancel || !flight.is_cancellable() {
             return false;
         }
         flight.cancel = false;

@@ -1,7 +1,7 @@
 //! The lease: whose turn it is on the backend, for a batch or for a whole block, and who comes next.
 
 use super::Mux;
-use crate::mux::block::{Block, Executed, Standing};
+use crate::mux::block::{Block, Executed, Guard, Standing};
 use crate::mux::flight::Flight;
 use crate::mux::message::to_session::Report;
 use crate::mux::report;
@@ -9,7 +9,7 @@ use crate::mux::session::{Phase, SessionId};
 
 impl Mux {
     pub(super) fn request_lease(&mut self, id: SessionId) {
-        if self.lease == Some(id) {
+        if self.lease == Some(id) && !self.is_in_flight(id) {
             return self.take_off(id);
         }
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -20,17 +20,22 @@ impl Mux {
     }
 
     pub(super) fn grant(&mut self) {
-        while self.lease.is_none() && self.flight.is_none() {
-            let Some(id) = self.queue.pop_front() else {
-                return;
+        while let Some(&id) = self.queue.front() {
+            let may_take_off = match self.last_flight() {
+                None => self.lease.is_none(),
+                Some(last) => self.may_follow(last, id),
             };
+            if !may_take_off {
+                return;
+            }
+            self.queue.pop_front();
             self.lease = Some(id);
             self.take_off(id);
         }
     }
 
     pub(super) fn release_lease(&mut self, id: SessionId) {
-        if self.lease == Some(id) && self.flight.is_none() {
+        if self.lease == Some(id) && !self.is_in_flight(id) {
             self.lease = None;
             self.idle_since = None;
             self.grant();
@@ -39,24 +44,31 @@ impl Mux {
 
     /// The lease's holder begins its next batch.
     pub(super) fn take_off(&mut self, id: SessionId) {
+        let guard = self.last_flight().map(|last| last.expected().guard);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         session.phase = Phase::Running;
         self.idle_since = None;
+        let sent = match guard {
+            Some(_) => session.batch().cloned().collect(),
+            None => Vec::new(),
+        };
         let standing = Standing {
             block: std::mem::take(&mut session.block),
-            guard: self.guard,
+            guard: guard.map_or(self.guard, Guard::behind_another),
         };
         let mut flight = Box::new(Flight::new(id, standing));
         flight.flushes_guard = session.key.is_some();
-        self.flight = Some(flight);
-        self.pump();
+        flight.alone = flight.flushes_guard;
+        flight.sent = sent;
+        self.flights.push_back(flight);
+        self.pump(id);
     }
 
-    /// The holder's batch is over.
+    /// The batch ahead of all others is over.
     pub(super) fn land(&mut self) {
-        let Some(mut flight) = self.flight.take() else {
+        let Some(mut flight) = self.flights.pop_front() else {
             return;
         };
         let id = flight.session;
@@ -74,12 +86,24 @@ impl Mux {
                 session.forget_portals(&mut self.garbage);
             }
         }
-        self.idle_since = holds.then_some(self.now);
-        if !holds {
+        if self.guard.is_undone() {
+            self.void_followers();
+        }
+        if !holds && self.lease == Some(id) {
             self.lease = None;
         }
+        self.note_idle();
         self.advance(id);
         self.grant();
+    }
+
+    /// Only time counts in which the backend has nothing to do while somebody holds the lease.
+    pub(super) fn note_idle(&mut self) {
+        let is_idle = match self.flights.front() {
+            None => self.lease.is_some(),
+            Some(flight) => self.flights.len() == 1 && !flight.is_void && flight.awaits_client(),
+        };
+        self.idle_since = is_idle.then_some(self.now);
     }
 
     pub(super) fn lease_report(&self, id: SessionId) -> Report {

@@ -15,7 +15,7 @@ use crate::mux::session::{Phase, Session, restore_names};
 impl Mux {
     /// Takes the steps that need no reply, and ends a batch that is over.
     pub(super) fn settle(&mut self) {
-        while let Some(flight) = &mut self.flight {
+        while let Some(flight) = self.flights.front_mut().filter(|flight| !flight.is_void) {
             match flight.steps.front() {
                 Some(Step::Reply { .. }) => return,
                 Some(Step::Named(_)) => {
@@ -46,12 +46,10 @@ impl Mux {
                         && !flight.skipping
                         && flight.script.is_none()
                         && flight.after_check.is_none();
-                    if over {
-                        self.land();
-                    } else {
-                        self.idle_since = Some(self.now);
+                    if !over {
+                        return self.note_idle();
                     }
-                    return;
+                    self.land();
                 }
             }
         }
@@ -59,17 +57,18 @@ impl Mux {
 
     /// Goes on with a batch that waited for the backend.
     pub(super) fn resume(&mut self) {
-        if self
-            .flight
-            .as_ref()
-            .is_some_and(|flight| flight.steps.is_empty())
+        if let Some(flight) = self.flights.front()
+            && flight.steps.is_empty()
         {
-            self.pump();
+            self.pump(flight.session);
         }
     }
 
     pub(super) fn on_reply(&mut self, message: &Message, tag: u8) -> Result<(), ProtocolViolation> {
-        let Some(flight) = &mut self.flight else {
+        if self.is_void_reply_next() {
+            return self.on_void_reply(message);
+        }
+        let Some(flight) = self.flights.front_mut() else {
             return Err(unexpected(message, "nobody has asked for anything"));
         };
         let Some(Step::Reply { to, reader }) = flight.steps.front() else {
@@ -80,6 +79,7 @@ impl Mux {
             return Err(unexpected(message, &format!("{to:?} was to be answered")));
         }
         let is_client = matches!(reader, Reader::Client);
+        let id = flight.session;
         let in_query = matches!(to, Request::Query);
         if tag == backend::COPY_IN_RESPONSE {
             flight.copying = true;
@@ -111,7 +111,6 @@ impl Mux {
             if withholds {
                 flight.withheld = Some(message.clone());
             }
-            let id = flight.session;
             if let Some(session) = self.sessions.get_mut(&id) {
                 if let Some(earlier) = earlier {
                     session.send(&earlier);
@@ -123,7 +122,7 @@ impl Mux {
             }
         }
         if tag == backend::COPY_IN_RESPONSE {
-            self.pump();
+            self.pump(id);
         } else if progress == Progress::Completes {
             self.settle();
             self.resume();
@@ -139,8 +138,8 @@ impl Mux {
             // The session that it hit gets the server's own words, the others get ours.
             self.forward(&message.map_error_fields(|_, text| restore_names(&text)));
             if let Some(session) = self
-                .flight
-                .as_ref()
+                .flights
+                .front()
                 .and_then(|flight| self.sessions.get_mut(&flight.session))
             {
                 session.phase = Phase::Over;
@@ -150,7 +149,10 @@ impl Mux {
             self.lose(report::backend_died(&code, &text));
             return Ok(());
         }
-        let Some(flight) = &mut self.flight else {
+        if self.is_void_reply_next() {
+            return self.on_void_reply(message);
+        }
+        let Some(flight) = self.flights.front_mut() else {
             return Err(unexpected(message, "nobody has asked for anything"));
         };
         let Some(Step::Reply { to, reader }) = flight.steps.front() else {
@@ -160,7 +162,7 @@ impl Mux {
         let mut warning = None;
         let mut intruder = None;
         let reply = match reader {
-            Reader::Guard => {
+            Reader::Guard | Reader::Fence => {
                 let text = message.error_field(b'M').unwrap_or_default();
                 let sql = self.running_sql().unwrap_or_default();
                 self.lose(report::guard_failed(&text, &sql));
@@ -236,7 +238,10 @@ impl Mux {
             self.lose(report::transaction_ended(&sql));
             return Ok(());
         }
-        let (Some(mut flight), Some(status)) = (self.flight.take(), status) else {
+        if self.is_void_reply_next() {
+            return self.on_void_reply(message);
+        }
+        let (Some(mut flight), Some(status)) = (self.flights.pop_front(), status) else {
             return Err(unexpected(message, "nobody has asked for anything"));
         };
         let Some(Step::Reply { to, reader }) = flight.steps.pop_front() else {
@@ -280,6 +285,8 @@ impl Mux {
                     }
                 }
             }
+            // What went before the query has been answered.
+            Reader::Fence => {}
             // The failure was to be expected, and is undone by what follows.
             Reader::Proof => flight.failed = false,
             // The end of a check.
@@ -313,7 +320,7 @@ impl Mux {
             _ => {}
         }
         self.sessions.insert(session.id, session);
-        self.flight = Some(flight);
+        self.flights.push_front(flight);
         self.settle();
         self.resume();
         Ok(())
@@ -332,7 +339,7 @@ impl Mux {
 
     /// Whether the backend's next reply is to the guard.
     pub(super) fn is_own_reply_next(&self) -> bool {
-        let next = self.flight.as_ref().and_then(|flight| flight.steps.front());
+        let next = self.flights.front().and_then(|flight| flight.steps.front());
         matches!(
             next,
             Some(Step::Reply {
@@ -344,7 +351,7 @@ impl Mux {
 
     /// Passes a message on to the session whose batch is under way.
     pub(super) fn forward(&mut self, message: &Message) {
-        if let Some(flight) = &self.flight
+        if let Some(flight) = self.flights.front().filter(|flight| !flight.is_void)
             && let Some(session) = self.sessions.get_mut(&flight.session)
         {
             session.send(message);
@@ -378,7 +385,7 @@ fn shift_position(text: &Bytes, offset: usize) -> Bytes {
     }
 }
 
-fn unexpected(message: &Message, context: &str) -> ProtocolViolation {
+pub(super) fn unexpected(message: &Message, context: &str) -> ProtocolViolation {
     ProtocolViolation(format!(
         "unexpected backend message of type {:?}: {context}",
         char::from(message.tag())

@@ -35,6 +35,8 @@ impl Mux {
         session.forget_unnamed(runs, &mut self.garbage);
         session.last_sql = sql.clone();
         let script = self.script(sql.clone());
+        flight.executed = Executed::Anything;
+        flight.alone |= !script.is_plain();
         let is_cut = script.parts.len() > 1;
         // These are known by their first words, and a syntax error behind those comes first.
         let is_refused = !flight.standing.is_open()
@@ -209,6 +211,10 @@ impl Mux {
         flight.offset = String::from_utf8_lossy(&text[..range.start])
             .chars()
             .count();
+        if !flight.sent.is_empty() {
+            self.put(&to_backend::sync());
+            flight.expect(Request::Sync, Reader::Fence);
+        }
         self.put(&to_backend::query(&text[range]));
         flight.expect(Request::Query, Reader::Client);
         let implicit = flight.ahead.block == Block::Implicit;

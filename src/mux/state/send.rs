@@ -11,23 +11,31 @@ use crate::mux::flight::{Flight, Nameable, Reader, Request, Step};
 use crate::mux::message::{self, Message, frontend, to_backend};
 use crate::mux::own;
 use crate::mux::report;
-use crate::mux::session::{Prepared, Session};
+use crate::mux::session::{Prepared, Session, SessionId};
 use crate::mux::split;
 
 impl Mux {
-    /// Sends on what can be sent of the batch under way.
-    pub(super) fn pump(&mut self) {
+    /// Sends on what can be sent of the session's batch, if that is under way. It is then the last, because nothing is
+    /// sent behind one that isn't complete.
+    pub(super) fn pump(&mut self, id: SessionId) {
         loop {
-            let (Some(mut flight), true) = (self.flight.take(), self.lost.is_none()) else {
+            let is_last = self
+                .flights
+                .back()
+                .is_some_and(|flight| flight.session == id && !flight.is_void);
+            if !is_last {
+                return;
+            }
+            let Some(mut flight) = self.flights.pop_back() else {
                 return;
             };
-            let Some(mut session) = self.sessions.remove(&flight.session) else {
+            let Some(mut session) = self.sessions.remove(&id) else {
                 return;
             };
             let went_on = self.pump_one(&mut flight, &mut session);
-            self.sessions.insert(session.id, session);
-            self.idle_since = flight.awaits_client().then_some(self.now);
-            self.flight = Some(flight);
+            self.sessions.insert(id, session);
+            self.flights.push_back(flight);
+            self.note_idle();
             self.settle();
             if !went_on {
                 return;
@@ -331,6 +339,7 @@ impl Mux {
             if self.needs_check(&command, &flight.ahead) {
                 self.send_check(flight, true);
             }
+            flight.alone = true;
             return match control::apply(&mut flight.ahead, &command) {
                 Ok(_) => {
                     flight.steps.push_back(Step::Control(command.clone()));
@@ -351,6 +360,7 @@ impl Mux {
         self.start(flight);
         flight.executed = flight.executed.max(executed);
         flight.copies_in |= command == Command::CopyFromStdin;
+        flight.alone |= command == Command::CopyFromStdin;
         flight.awaits_copy = command == Command::CopyFromStdin;
         let full_name = portal_name(session, &portal);
         let rest = fields.rest();
@@ -407,6 +417,7 @@ impl Mux {
         message: &Message,
     ) {
         session.last_sql = Bytes::from_static(b"(function call)");
+        flight.alone = true;
         flight.executed = Executed::Anything;
         // It ends the implicit transaction. What it violates itself is found at the end of the test.
         if self.deferral.is_possible() && flight.ahead.block == Block::Implicit {

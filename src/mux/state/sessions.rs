@@ -21,14 +21,8 @@ impl Mux {
                 Phase::Waiting { .. } => return,
                 Phase::Startup | Phase::Over => return self.bury(id),
                 Phase::Running => {
-                    if self
-                        .flight
-                        .as_ref()
-                        .is_some_and(|flight| flight.session == id)
-                    {
-                        self.pump();
-                    }
-                    return;
+                    self.pump(id);
+                    return self.grant();
                 }
                 Phase::Skipping => {
                     let Some(message) = session.pop() else {
@@ -239,7 +233,7 @@ impl Mux {
             return;
         }
         self.lost = Some(Lost(report.clone()));
-        self.flight = None;
+        self.flights.clear();
         self.lease = None;
         self.queue.clear();
         self.to_backend.clear();
@@ -275,11 +269,7 @@ impl Mux {
 
     /// A session whose client has gone has nothing left to do.
     pub(super) fn bury(&mut self, id: SessionId) {
-        if self
-            .flight
-            .as_ref()
-            .is_some_and(|flight| flight.session == id)
-        {
+        if self.is_in_flight(id) {
             return;
         }
         self.leave(id);
@@ -298,15 +288,11 @@ impl Mux {
     /// A session that is over has no block and no turn any more. If its batch is under way, that is ended first.
     pub(super) fn leave(&mut self, id: SessionId) {
         self.queue.retain(|&waiting| waiting != id);
-        if self
-            .flight
-            .as_ref()
-            .is_some_and(|flight| flight.session == id)
-        {
+        if self.is_in_flight(id) {
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.gone = true;
             }
-            return self.pump();
+            return self.pump(id);
         }
         self.roll_back(id);
         self.release_lease(id);
