@@ -77,7 +77,7 @@
 //! * Sequences are not rolled back, which is PostgreSQL's nature: ids differ from run to run.
 //! * `now()` stands still for the whole test, as it does in any transaction; `clock_timestamp()` moves.
 //! * Two transaction blocks never run at the same time, so isolation levels are accepted and not exercised.
-//! * What belongs to a connection is shared: settings, temporary tables, advisory locks, SQL-level `PREPARE`.
+//! * What belongs to a connection is shared: settings, temporary tables and advisory locks.
 //! * `NOTIFY` is not delivered, because nothing is ever committed.
 //! * What can't run in a transaction block (`VACUUM`, `CREATE DATABASE`, `CREATE INDEX CONCURRENTLY`) can't run here.
 //!

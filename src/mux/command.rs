@@ -3,8 +3,11 @@
 mod cursor;
 mod definition;
 mod grammar;
+mod mention;
+mod table;
 
 use self::cursor::Cursor;
+pub(crate) use self::mention::Mention;
 use super::value::Name;
 
 /// A statement, told by its first few tokens.
@@ -57,6 +60,8 @@ pub(crate) enum Command {
 
     Prepare(Name),
     Execute(Name),
+    /// `EXPLAIN` of an EXECUTE, or `CREATE TABLE AS` one: reads a prepared statement, of a kind that returns rows.
+    ReadPrepared(Name),
     Deallocate(Name),
     DeallocateAll,
     DeclareCursor {
@@ -121,6 +126,20 @@ impl Command {
         grammar::stmt(&mut cursor).unwrap_or(Self::Other)
     }
 
+    /// Where a statement of this kind names a prepared statement.
+    pub(crate) fn mention(&self, statement: &[u8], scs: bool) -> Option<Mention> {
+        self.names_prepared()
+            .then(|| mention::statement(&mut Cursor::new(statement, scs)))
+            .flatten()
+    }
+
+    pub(crate) fn names_prepared(&self) -> bool {
+        matches!(
+            self,
+            Self::Prepare(_) | Self::Execute(_) | Self::ReadPrepared(_) | Self::Deallocate(_)
+        )
+    }
+
     /// The command tag with which PostgreSQL reports that the command has succeeded, where it is always the same and
     /// the multiplexer may have to say so itself. A COMMIT that finds its block failed is answered as [`ROLLBACK`].
     pub(crate) fn tag(&self) -> Option<&'static str> {
@@ -157,6 +176,7 @@ impl Command {
             Self::Call => "CALL",
             Self::Do => "DO",
             Self::Execute(_)
+            | Self::ReadPrepared(_)
             | Self::CopyFromStdin
             | Self::CopyToStdout
             | Self::Unrunnable(_)

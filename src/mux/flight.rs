@@ -12,6 +12,8 @@ use bytes::Bytes;
 use super::block::{Block, Executed, Standing};
 use super::command::Command;
 use super::message::{Message, backend};
+use super::naming::Naming;
+use super::rewrite::{Replacement, Shifts};
 use super::session::{Prepared, Session, SessionId};
 
 /// What must happen next in a flight.
@@ -21,6 +23,8 @@ pub(super) enum Step {
     Reply { to: Request, reader: Reader },
     /// The message before gave a name or took one away, which doesn't count if it fails or is skipped.
     Named(Named),
+    /// The message before made the backend read a text that was rewritten.
+    Rewritten(Shifts),
     /// A ROLLBACK TO has brought a failed block back to life.
     Recover,
     /// The session's transaction begins.
@@ -142,9 +146,34 @@ pub(super) struct Script {
     pub(super) parts: VecDeque<Part>,
     /// The string holds more than one statement, which PostgreSQL runs as an implicit transaction block.
     pub(super) several: bool,
+    /// What is sent in other words than the client's, in order.
+    pub(super) replacements: Vec<Replacement>,
+    /// The names that it gives and takes away, in the order in which the backend will report that.
+    pub(super) naming: VecDeque<Naming>,
 }
 
 impl Script {
+    /// One of its statements has succeeded.
+    pub(super) fn note_tag(&mut self, complete: &Message, session: &mut Session) {
+        let Some(naming) = self.naming.front() else {
+            return;
+        };
+        if complete.fields().string().as_deref() == Some(naming.tag())
+            && let Some(naming) = self.naming.pop_front()
+        {
+            naming.apply(session);
+        }
+    }
+
+    /// What is replaced in this part of the text.
+    pub(super) fn replacements_in(&self, part: &std::ops::Range<usize>) -> &[Replacement] {
+        let before = |end| {
+            self.replacements
+                .partition_point(|replacement| replacement.range.start < end)
+        };
+        &self.replacements[before(part.start)..before(part.end)]
+    }
+
     /// The backend runs all of it at once, and needs nothing more from anybody meanwhile.
     pub(super) fn is_plain(&self) -> bool {
         matches!(
@@ -227,6 +256,8 @@ pub(super) struct Flight {
     pub(super) withholds: bool,
     /// How far the part that runs now stands from the start of the client's text, in characters.
     pub(super) offset: usize,
+    /// How its text differs from the client's.
+    pub(super) shifts: Shifts,
 }
 
 impl Flight {
@@ -255,6 +286,7 @@ impl Flight {
             withheld: None,
             withholds: false,
             offset: 0,
+            shifts: Shifts::default(),
         }
     }
 
@@ -269,6 +301,24 @@ impl Flight {
             name,
             previous,
         }));
+    }
+
+    /// The message just sent makes the backend read a text that may differ from the client's.
+    pub(super) fn rewritten(&mut self, shifts: &Shifts) {
+        if !shifts.is_empty() {
+            self.steps.push_back(Step::Rewritten(shifts.clone()));
+        }
+    }
+
+    /// Where in the client's text something stands about which the backend complains now.
+    pub(super) fn written_position(&self, position: usize) -> usize {
+        let of_message = self.steps.iter().skip(1).find_map(|step| match step {
+            Step::Reply { .. } => Some(None),
+            Step::Rewritten(shifts) => Some(Some(shifts)),
+            _ => None,
+        });
+        let shifts = of_message.flatten().unwrap_or(&self.shifts);
+        shifts.written(position) + self.offset
     }
 
     /// The client's own messages are awaited: the backend has nothing to do.
@@ -371,7 +421,7 @@ impl Flight {
             match step {
                 Step::Reply { .. } => self.steps.push_back(step),
                 Step::Named(named) => undone.push(named),
-                Step::Recover | Step::Start | Step::Control(_) => {}
+                Step::Rewritten(_) | Step::Recover | Step::Start | Step::Control(_) => {}
             }
         }
         for named in undone.into_iter().rev() {

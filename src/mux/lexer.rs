@@ -49,6 +49,11 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    /// How much of the text has been taken.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     fn take(&mut self, length: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(length);
         self.rest = rest;

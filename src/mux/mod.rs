@@ -22,6 +22,7 @@
 //! | [`block`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`] | what is sent on the multiplexer's own account |
+//! | [`naming`], [`rewrite`] | how a statement is sent with names other than its client's |
 //! | [`session`] | what a client has sent, and the names that it has given |
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
@@ -37,8 +38,10 @@ mod flight;
 mod garbage;
 mod lexer;
 pub(crate) mod message;
+mod naming;
 pub(crate) mod own;
 mod report;
+mod rewrite;
 mod session;
 pub(crate) mod split;
 mod state;

@@ -12,6 +12,7 @@ use super::command::Command;
 use super::garbage::Garbage;
 use super::message::to_session::Report;
 use super::message::{Message, frontend, to_session};
+use super::rewrite::Shifts;
 
 /// Names one virtual session for the life of a shared transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +48,8 @@ pub(super) struct Prepared {
     pub(super) sql: Bytes,
     /// What running it means for the standing savepoint.
     pub(super) executed: Executed,
+    /// Of a text that was rewritten before it was sent.
+    pub(super) shifts: Shifts,
     /// Of a portal of a control statement, which the backend doesn't run: it was run here.
     pub(super) spent: bool,
 }
@@ -65,6 +68,7 @@ impl Prepared {
             command,
             sql,
             executed,
+            shifts: Shifts::default(),
             spent: false,
         }
     }

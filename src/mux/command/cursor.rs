@@ -139,7 +139,12 @@ impl<'a> Cursor<'a> {
         accepted
     }
 
-    fn peek(&self) -> Option<Token<'a>> {
+    /// How far into the statement the tokens go that were taken.
+    pub(super) fn at(&self) -> usize {
+        self.tokens.at()
+    }
+
+    pub(super) fn peek(&self) -> Option<Token<'a>> {
         self.clone().next()
     }
 }

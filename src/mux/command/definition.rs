@@ -2,6 +2,7 @@
 
 use super::Command;
 use super::cursor::Cursor;
+use super::table;
 use crate::mux::lexer::Token;
 
 /// Takes what follows the statement's first keyword.
@@ -9,7 +10,9 @@ pub(super) fn stmt(keyword: &Token<'_>, cursor: &Cursor<'_>) -> Option<Command> 
     let defines = keyword.is_word("CREATE") || keyword.is_word("ALTER");
     match unrunnable(keyword, cursor.clone()) {
         Some(name) => Some(Command::Unrunnable(name)),
-        None if defines => create_deferrable(cursor.clone()),
+        None if defines => {
+            create_deferrable(cursor.clone()).or_else(|| create_table(keyword, cursor))
+        }
         None => None,
     }
 }
@@ -97,6 +100,14 @@ fn cluster(cursor: &mut Cursor<'_>) -> Option<&'static str> {
     cursor.skip_parentheses();
     cursor.accept("VERBOSE");
     cursor.is_at_end().then_some("CLUSTER")
+}
+
+fn create_table(keyword: &Token<'_>, cursor: &Cursor<'_>) -> Option<Command> {
+    if !keyword.is_word("CREATE") {
+        return None;
+    }
+    let executes = table::create(&mut cursor.clone())?.executes?;
+    Some(Command::ReadPrepared(executes.name))
 }
 
 /// `INITIALLY DEFERRED` says DEFERRABLE without the word. A routine's body may hold the words and mean nothing by them.

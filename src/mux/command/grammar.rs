@@ -3,8 +3,8 @@
 //! Each takes its tokens from the front, and returns `None` where the grammar has nothing of the kind.
 
 use super::cursor::Cursor;
-use super::definition;
 use super::{Characteristics, Command, Discard, IsolationLevel};
+use super::{definition, mention};
 use crate::mux::value::Name;
 
 pub(super) fn stmt(cursor: &mut Cursor<'_>) -> Option<Command> {
@@ -35,6 +35,8 @@ pub(super) fn stmt(cursor: &mut Cursor<'_>) -> Option<Command> {
         two_phase(cursor, "TRANSACTION", Command::PrepareTransaction).or_else(|| prepare(cursor))
     } else if is("EXECUTE") {
         Some(Command::Execute(cursor.name()?))
+    } else if is("EXPLAIN") {
+        mention::explained(cursor).map(|mention| Command::ReadPrepared(mention.name))
     } else if is("DEALLOCATE") {
         deallocate(cursor)
     } else if is("SET") {

@@ -232,6 +232,26 @@ fn statements_and_cursors_have_names() {
         ),
         ("EXECUTE foo", Command::Execute("foo".into())),
         ("EXECUTE \"Foo\"(1, ')')", Command::Execute("Foo".into())),
+        ("EXPLAIN EXECUTE foo", Command::ReadPrepared("foo".into())),
+        (
+            "EXPLAIN (ANALYZE, COSTS off) EXECUTE foo",
+            Command::ReadPrepared("foo".into()),
+        ),
+        (
+            "EXPLAIN ANALYZE VERBOSE EXECUTE foo",
+            Command::ReadPrepared("foo".into()),
+        ),
+        ("EXPLAIN SELECT 1", Command::Other),
+        (
+            "CREATE TABLE a.b (c) WITH (d = 'AS') AS EXECUTE foo(1)",
+            Command::ReadPrepared("foo".into()),
+        ),
+        (
+            "EXPLAIN CREATE TEMP TABLE IF NOT EXISTS a AS EXECUTE foo",
+            Command::ReadPrepared("foo".into()),
+        ),
+        ("CREATE TABLE a AS SELECT 1 AS execute", Command::Other),
+        ("CREATE TABLE a AS (SELECT 1)", Command::Other),
         ("DEALLOCATE PREPARE foo", Command::Deallocate("foo".into())),
         ("DEALLOCATE prepare", Command::Deallocate("prepare".into())),
         ("DEALLOCATE ALL", Command::DeallocateAll),

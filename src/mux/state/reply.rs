@@ -6,7 +6,7 @@ use super::Mux;
 use crate::mux::block::Executed;
 use crate::mux::command::Command;
 use crate::mux::control;
-use crate::mux::flight::{AfterCheck, Progress, Reader, Request, Step};
+use crate::mux::flight::{AfterCheck, Flight, Progress, Reader, Request, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend, to_session};
 use crate::mux::own;
 use crate::mux::report;
@@ -18,7 +18,7 @@ impl Mux {
         while let Some(flight) = self.flights.front_mut().filter(|flight| !flight.is_void) {
             match flight.steps.front() {
                 Some(Step::Reply { .. }) => return,
-                Some(Step::Named(_)) => {
+                Some(Step::Named(_) | Step::Rewritten(_)) => {
                     flight.steps.pop_front();
                 }
                 Some(Step::Recover) => {
@@ -118,6 +118,12 @@ impl Mux {
                 if !withholds {
                     session.send(message);
                 }
+                if in_query
+                    && tag == backend::COMMAND_COMPLETE
+                    && let Some(script) = &mut flight.script
+                {
+                    script.note_tag(message, session);
+                }
                 self.dirty.push_back(id);
             }
         }
@@ -185,7 +191,6 @@ impl Mux {
             }
             Reader::Refusal(error) => Some(error.clone()),
             Reader::Client => {
-                let offset = flight.offset;
                 intruder = flight.intruder.take().filter(|_| {
                     let text = message.error_field(b'M').unwrap_or_default();
                     text.ends_with(own::INTRUDER.as_bytes())
@@ -194,7 +199,7 @@ impl Mux {
                     message.map_error_fields(|code, text| match (code, intruder) {
                         (b'C', Some(_)) => Bytes::from_static(b"08P01"),
                         (b'M', Some(tag)) => report::not_copy(tag).into(),
-                        (b'P', _) if offset > 0 => shift_position(&text, offset),
+                        (b'P', _) => written_position(flight, &text),
                         _ => restore_names(&text),
                     }),
                 )
@@ -375,12 +380,12 @@ fn is_several_statements(message: &Message) -> bool {
     message.error_field(b'R').as_deref() == Some(b"exec_parse_message")
 }
 
-fn shift_position(text: &Bytes, offset: usize) -> Bytes {
+fn written_position(flight: &Flight, text: &Bytes) -> Bytes {
     match std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse::<usize>().ok())
     {
-        Some(position) => Bytes::from((position + offset).to_string()),
+        Some(position) => Bytes::from(flight.written_position(position).to_string()),
         None => text.clone(),
     }
 }

@@ -14,7 +14,9 @@ use crate::mux::control;
 use crate::mux::flight::{AfterCheck, Flight, Part, Reader, Request, Script};
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Fields, Message, to_backend, to_session};
+use crate::mux::naming::Naming;
 use crate::mux::own;
+use crate::mux::rewrite::{self, Rewritten, Shifts};
 use crate::mux::session::Session;
 use crate::mux::split;
 
@@ -34,7 +36,7 @@ impl Mux {
         let runs = !split::statements(&sql, self.standard_conforming_strings).is_empty();
         session.forget_unnamed(runs, &mut self.garbage);
         session.last_sql = sql.clone();
-        let script = self.script(sql.clone());
+        let script = self.script(session, sql.clone());
         flight.executed = Executed::Anything;
         flight.alone |= !script.is_plain();
         let is_cut = script.parts.len() > 1;
@@ -79,12 +81,21 @@ impl Mux {
     }
 
     /// Cuts a simple query where transaction control has to be looked at.
-    pub(super) fn script(&self, text: Bytes) -> Script {
+    pub(super) fn script(&self, session: &Session, text: Bytes) -> Script {
         let scs = self.standard_conforming_strings;
         let statements: Vec<_> = split::statements(&text, scs).into_iter().collect();
         let mut parts: VecDeque<Part> = VecDeque::new();
+        let mut replacements = Vec::new();
+        let mut naming = VecDeque::new();
         for range in &statements {
             let command = Command::of(&text[range.clone()], scs);
+            replacements.extend(session.replacement(&text, range.clone(), &command, scs));
+            let command = session.resolve(command);
+            naming.extend(Naming::of(
+                &command,
+                text.slice(range.clone()),
+                Shifts::default(),
+            ));
             if control::is_looked_at(&command) {
                 parts.push_back(Part::Control {
                     range: range.clone(),
@@ -120,6 +131,8 @@ impl Mux {
             text,
             parts,
             several: statements.len() > 1,
+            replacements,
+            naming,
         }
     }
 
@@ -208,14 +221,24 @@ impl Mux {
         }
         self.start(flight);
         // The position in an error counts characters of the client's whole text.
-        flight.offset = String::from_utf8_lossy(&text[..range.start])
-            .chars()
-            .count();
+        flight.offset = rewrite::characters(&text[..range.start]);
+        let replacements = flight
+            .script
+            .as_ref()
+            .map_or(&[][..], |script| script.replacements_in(&range));
+        let rewritten =
+            (!replacements.is_empty()).then(|| Rewritten::of(text, range.clone(), replacements));
+        flight.shifts = rewritten
+            .as_ref()
+            .map_or_else(Shifts::default, |rewritten| rewritten.shifts.clone());
         if !flight.sent.is_empty() {
             self.put(&to_backend::sync());
             flight.expect(Request::Sync, Reader::Fence);
         }
-        self.put(&to_backend::query(&text[range]));
+        let text = rewritten
+            .as_ref()
+            .map_or(&text[range], |rewritten| &rewritten.text[..]);
+        self.put(&to_backend::query(text));
         flight.expect(Request::Query, Reader::Client);
         let implicit = flight.ahead.block == Block::Implicit;
         flight.withholds = self.deferral.is_possible() && implicit && is_last;

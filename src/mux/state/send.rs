@@ -9,8 +9,10 @@ use crate::mux::control;
 use crate::mux::deferral::Deferral;
 use crate::mux::flight::{Flight, Nameable, Reader, Request, Step};
 use crate::mux::message::{self, Message, frontend, to_backend};
+use crate::mux::naming::Naming;
 use crate::mux::own;
 use crate::mux::report;
+use crate::mux::rewrite::Shifts;
 use crate::mux::session::{Prepared, Session, SessionId};
 use crate::mux::split;
 
@@ -214,6 +216,12 @@ impl Mux {
             self.put(&to_backend::close(b'S', &full_name));
             flight.expect(Request::Close, Reader::Guard);
         }
+        let scs = self.standard_conforming_strings;
+        let rewritten = session.rewrite(&sql, &command, scs);
+        let (text, shifts) = match &rewritten {
+            Some(rewritten) => (&rewritten.text, rewritten.shifts.clone()),
+            None => (&sql, Shifts::default()),
+        };
         match own::stand_in(&command) {
             Some(stand_in) => self.put(&to_backend::parse(&full_name, stand_in.as_bytes())),
             None => {
@@ -221,18 +229,19 @@ impl Mux {
                 self.put_built(frontend::PARSE, |body| {
                     body.put_slice(&full_name);
                     body.put_u8(0);
-                    body.put_slice(&sql);
+                    body.put_slice(text);
                     body.put_u8(0);
                     body.put_slice(&rest);
                 });
             }
         }
         session.last_sql = sql.clone();
-        let previous = session
-            .statements
-            .insert(name.clone(), Prepared::new(command, sql));
+        let mut prepared = Prepared::new(command, sql);
+        prepared.shifts = shifts.clone();
+        let previous = session.statements.insert(name.clone(), prepared);
         flight.expect(Request::Parse, Reader::Client);
         flight.named(Nameable::Statement, name, previous);
+        flight.rewritten(&shifts);
     }
 
     pub(super) fn send_bind(
@@ -262,6 +271,7 @@ impl Mux {
         });
         flight.expect(Request::Bind, Reader::Client);
         if let Some(prepared) = prepared {
+            flight.rewritten(&prepared.shifts);
             let previous = session.portals.insert(portal.clone(), prepared);
             flight.named(Nameable::Portal, portal, previous);
         }
@@ -317,7 +327,7 @@ impl Mux {
         let Some(portal) = fields.string() else {
             return self.send_malformed(flight, message);
         };
-        let (command, executed) = match session.portals.get(&portal) {
+        let (command, executed, shifts) = match session.portals.get(&portal) {
             Some(prepared) if prepared.spent => {
                 let report = match flight.ahead.is_failed() {
                     true => block::aborted(),
@@ -327,9 +337,10 @@ impl Mux {
             }
             Some(prepared) => {
                 session.last_sql = prepared.sql.clone();
-                (prepared.command.clone(), prepared.executed)
+                let command = session.resolve(prepared.command.clone());
+                (command, prepared.executed, prepared.shifts.clone())
             }
-            None => (Command::Other, Executed::Anything),
+            None => (Command::Other, Executed::Anything, Shifts::default()),
         };
         self.note_command(session, &command);
         if let Some(report) = control::refused_outside_block(&command, &flight.ahead, false) {
@@ -370,6 +381,12 @@ impl Mux {
             body.put_slice(&rest);
         });
         flight.expect(Request::Execute, Reader::Client);
+        flight.rewritten(&shifts);
+        let sql = session.last_sql.clone();
+        if let Some(naming) = Naming::of(&command, sql, shifts) {
+            let (name, previous) = naming.apply(session);
+            flight.named(Nameable::Statement, name, previous);
+        }
         if matches!(command, Command::RollbackTo(_)) {
             flight.ahead.recover();
             flight.steps.push_back(Step::Recover);

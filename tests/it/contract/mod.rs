@@ -6,3 +6,4 @@ mod copy;
 mod deferred;
 mod extended;
 mod pipelines;
+mod prepared;
