@@ -54,6 +54,10 @@ impl Block {
         }
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
     /// A batch was refused before it reached the backend.
     pub(crate) fn fail(&mut self) {
         if let Self::Open(open) = self {
@@ -363,7 +367,7 @@ impl Standing {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.block, Block::Open(_))
+        self.block.is_open()
     }
 
     pub(crate) fn is_failed(&self) -> bool {

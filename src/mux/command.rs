@@ -81,6 +81,11 @@ pub(crate) enum Command {
         channel: Name,
         payload: Vec<u8>,
     },
+    /// `SELECT pg_notify(...)` and nothing else.
+    PgNotify {
+        channel: Argument,
+        payload: Argument,
+    },
 
     /// `LOCK TABLE`, which works in a transaction block only.
     Lock,
@@ -92,6 +97,15 @@ pub(crate) enum Command {
     Do,
     /// Anything else, and what is no SQL at all.
     Other,
+}
+
+/// What a text argument is given by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Argument {
+    /// A literal, with this content.
+    Text(Vec<u8>),
+    /// The parameter of this number, counted from 1.
+    Parameter(usize),
 }
 
 /// The modes of a transaction, each `None` where the statement leaves it to the defaults.
@@ -181,6 +195,7 @@ impl Command {
             | Self::CopyToStdout
             | Self::Unrunnable(_)
             | Self::CreateDeferrable
+            | Self::PgNotify { .. }
             | Self::Other => return None,
         })
     }

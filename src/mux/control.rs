@@ -5,7 +5,7 @@ use super::block::{self, Standing};
 use super::command::Command;
 use super::deferral::Deferral;
 use super::message::to_session::Report;
-use super::{report, split};
+use super::{notify, report, split};
 
 /// Statements that end or begin a transaction, or would touch what belongs to the multiplexer: answered here.
 pub(super) fn is_control(command: &Command) -> bool {
@@ -15,6 +15,10 @@ pub(super) fn is_control(command: &Command) -> bool {
             | Command::Commit { .. }
             | Command::Rollback { .. }
             | Command::DeallocateAll
+            | Command::Listen(_)
+            | Command::Unlisten(_)
+            | Command::UnlistenAll
+            | Command::Notify { .. }
     )
 }
 
@@ -24,8 +28,19 @@ pub(super) fn is_looked_at(command: &Command) -> bool {
         || needs_block(command).is_some()
         || matches!(
             command,
-            Command::PrepareTransaction | Command::CreateDeferrable
+            Command::PrepareTransaction | Command::CreateDeferrable | Command::PgNotify { .. }
         )
+}
+
+/// Statements that the backend runs, and whose success their session remembers until its transaction ends.
+pub(super) fn is_remembered(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Savepoint(_)
+            | Command::Release(_)
+            | Command::RollbackTo(_)
+            | Command::PgNotify { .. }
+    )
 }
 
 /// The name of a command that PostgreSQL runs in a transaction block only, as it prints it.
@@ -69,7 +84,7 @@ pub(super) fn apply(standing: &mut Standing, command: &Command) -> Result<block:
         Command::Commit { chain } => standing.commit(*chain),
         Command::Rollback { chain } => standing.rollback(*chain),
         _ if standing.is_failed() => Err(block::aborted()),
-        _ => Ok(block::Done::new(tag)),
+        _ => notify::answer(command),
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) enum Step {
     Named(Named),
     /// The message before made the backend read a text that was rewritten.
     Rewritten(Shifts),
-    /// A ROLLBACK TO has brought a failed block back to life.
-    Recover,
+    /// The message before has run a statement that its session remembers.
+    Ran(Command),
     /// The session's transaction begins.
     Start,
     /// A control statement takes effect, and its client is told.
@@ -250,6 +250,8 @@ pub(super) struct Flight {
     /// The batch runs a COPY FROM STDIN, behind which nothing may be sent.
     pub(super) copies_in: bool,
     pub(super) script: Option<Script>,
+    /// The part of it that runs now, if its session remembers it.
+    pub(super) running: Option<Command>,
     pub(super) after_check: Option<AfterCheck>,
     /// The CommandComplete that the client may see only when the deferred constraints hold.
     pub(super) withheld: Option<Message>,
@@ -282,6 +284,7 @@ impl Flight {
             cancel: false,
             copies_in: false,
             script: None,
+            running: None,
             after_check: None,
             withheld: None,
             withholds: false,
@@ -421,7 +424,7 @@ impl Flight {
             match step {
                 Step::Reply { .. } => self.steps.push_back(step),
                 Step::Named(named) => undone.push(named),
-                Step::Rewritten(_) | Step::Recover | Step::Start | Step::Control(_) => {}
+                Step::Rewritten(_) | Step::Ran(_) | Step::Start | Step::Control(_) => {}
             }
         }
         for named in undone.into_iter().rev() {

@@ -235,8 +235,35 @@ impl Fields {
         Some(text)
     }
 
+    pub(crate) fn short(&mut self) -> Option<u16> {
+        let bytes = self.take(2)?;
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    pub(crate) fn int(&mut self) -> Option<i32> {
+        let bytes = self.take(4)?;
+        Some(i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    }
+
+    /// The values of a Bind's parameters, from their format codes on; `None` is NULL.
+    pub(crate) fn values(&mut self) -> Option<Vec<Option<Bytes>>> {
+        for _ in 0..self.short()? {
+            self.short()?;
+        }
+        (0..self.short()?)
+            .map(|_| match usize::try_from(self.int()?) {
+                Ok(length) => self.take(length).map(Some),
+                Err(_) => Some(None),
+            })
+            .collect()
+    }
+
     pub(crate) fn rest(self) -> Bytes {
         self.0
+    }
+
+    fn take(&mut self, length: usize) -> Option<Bytes> {
+        (length <= self.0.len()).then(|| self.0.split_to(length))
     }
 }
 
@@ -347,6 +374,20 @@ pub(crate) mod to_session {
         Message::build(backend::COMMAND_COMPLETE, |body| {
             body.put_slice(tag.as_bytes());
             body.put_u8(0);
+        })
+    }
+
+    pub(crate) fn notification_response(
+        process_id: i32,
+        channel: &[u8],
+        payload: &[u8],
+    ) -> Message {
+        Message::build(backend::NOTIFICATION_RESPONSE, |body| {
+            body.put_i32(process_id);
+            for text in [channel, payload] {
+                body.put_slice(text);
+                body.put_u8(0);
+            }
         })
     }
 

@@ -23,6 +23,7 @@
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`] | what is sent on the multiplexer's own account |
 //! | [`naming`], [`rewrite`] | how a statement is sent with names other than its client's |
+//! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
@@ -36,9 +37,11 @@ mod deferral;
 pub(crate) mod driver;
 mod flight;
 mod garbage;
+mod journal;
 mod lexer;
 pub(crate) mod message;
 mod naming;
+mod notify;
 pub(crate) mod own;
 mod report;
 mod rewrite;

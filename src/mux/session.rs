@@ -12,11 +12,19 @@ use super::command::Command;
 use super::garbage::Garbage;
 use super::message::to_session::Report;
 use super::message::{Message, frontend, to_session};
+use super::notify::Mailbox;
 use super::rewrite::Shifts;
 
 /// Names one virtual session for the life of a shared transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId(pub(crate) u32);
+
+impl SessionId {
+    /// The process id that the session's client is told.
+    pub(super) fn process_id(self) -> i32 {
+        i32::try_from(self.0).unwrap_or(i32::MAX)
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,7 +69,7 @@ impl Prepared {
             .windows(SET_CONFIG.len())
             .any(|text| text.eq_ignore_ascii_case(SET_CONFIG));
         let executed = match command {
-            Command::Other if !sets => Executed::Plain,
+            Command::Other | Command::PgNotify { .. } if !sets => Executed::Plain,
             _ => Executed::Anything,
         };
         Self {
@@ -91,6 +99,7 @@ pub(super) struct Session {
     pub(super) statements: BTreeMap<Bytes, Prepared>,
     /// What each live portal runs.
     pub(super) portals: BTreeMap<Bytes, Prepared>,
+    pub(super) mailbox: Mailbox,
     /// Bytes for the client.
     pub(super) outbox: BytesMut,
     /// The client has gone; what it sent whole is still done.
@@ -116,6 +125,7 @@ impl Session {
             boundaries: 0,
             statements: BTreeMap::new(),
             portals: BTreeMap::new(),
+            mailbox: Mailbox::default(),
             outbox: BytesMut::new(),
             gone: false,
             key: None,
@@ -169,6 +179,29 @@ impl Session {
         if !self.gone {
             self.outbox.put_slice(message.frame());
         }
+    }
+
+    /// ReadyForQuery, and before it what was notified during the transaction that is over.
+    pub(super) fn send_ready(&mut self, status: u8) {
+        if status == b'I' {
+            for notification in self.mailbox.take_undelivered() {
+                self.send(&notification);
+            }
+        }
+        self.send(&to_session::ready_for_query(status));
+    }
+
+    /// Another session has notified: says whether the client is told at once, which it isn't in a transaction.
+    pub(super) fn hear(&mut self, channel: &[u8], notification: &Message) -> bool {
+        if !self.mailbox.listens_to(channel) || self.gone || self.phase == Phase::Over {
+            return false;
+        }
+        let at_once = self.phase == Phase::Ready && self.block == Block::None;
+        match at_once {
+            true => self.send(notification),
+            false => self.mailbox.keep(channel, notification.clone()),
+        }
+        at_once
     }
 
     pub(super) fn tell(&mut self, answer: Result<block::Done, Report>) {

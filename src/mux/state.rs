@@ -5,11 +5,12 @@
 //!
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
 //! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
-//! [`script`] (it is sent), [`cancel`] (it is given up), [`reply`] (it is answered).
+//! [`script`] (it is sent), [`cancel`] (it is given up), [`reply`] (it is answered), [`notify`] (others hear of it).
 
 mod cancel;
 mod follow;
 mod lease;
+mod notify;
 mod reply;
 mod script;
 mod send;
@@ -162,7 +163,7 @@ impl Mux {
             };
             session.send(&to_session::parameter_status(name, value));
         }
-        let process_id = i32::try_from(id.0).unwrap_or(i32::MAX);
+        let process_id = id.process_id();
         session.key = secret_key.map(|secret_key| (process_id, secret_key));
         let secret_key = secret_key.unwrap_or(0);
         session.send(&to_session::backend_key_data(process_id, secret_key));

@@ -367,6 +367,7 @@ fn show_backend(message: &Message) -> String {
         b'V' => "FunctionCallResponse",
         b'C' => "CommandComplete",
         b'S' => "ParameterStatus",
+        b'A' => "NotificationResponse",
         b'Z' => {
             let status = message.transaction_status().map_or('?', char::from);
             return format!("ReadyForQuery  {status}");
@@ -389,6 +390,9 @@ fn show_backend(message: &Message) -> String {
     };
     let mut text = name.to_owned();
     let mut fields = message.fields();
+    if message.tag() == b'A' {
+        text += &format!("  {}", fields.int().unwrap_or_default());
+    }
     while let Some(value) = fields.string() {
         text += &format!("  {}", show(&value));
     }

@@ -11,6 +11,7 @@ mod differential;
 mod faults;
 mod handlers;
 mod live;
+mod notify;
 mod socket;
 mod stage;
 mod wire;

@@ -41,6 +41,11 @@ impl<'a> Cursor<'a> {
         self.accept_if(|token| token.is_symbol(symbol))
     }
 
+    /// Takes a symbol that must be there.
+    pub(super) fn symbol(&mut self, symbol: &str) -> Option<()> {
+        self.accept_symbol(symbol).then_some(())
+    }
+
     pub(super) fn is_at_symbol(&self, symbol: &str) -> bool {
         self.clone().accept_symbol(symbol)
     }
@@ -97,6 +102,13 @@ impl<'a> Cursor<'a> {
                 .filter(|_| self.standard_conforming_strings);
         }
         value::string(&token, self.standard_conforming_strings)
+    }
+
+    /// Takes `$1` if it is there, and returns its number.
+    pub(super) fn parameter(&mut self) -> Option<usize> {
+        let token = self.peek().filter(|token| token.kind == Kind::Parameter)?;
+        self.next();
+        std::str::from_utf8(&token.text[1..]).ok()?.parse().ok()
     }
 
     /// Takes what stands in parentheses, together with them, if anything does.

@@ -3,7 +3,7 @@
 //! Each takes its tokens from the front, and returns `None` where the grammar has nothing of the kind.
 
 use super::cursor::Cursor;
-use super::{Characteristics, Command, Discard, IsolationLevel};
+use super::{Argument, Characteristics, Command, Discard, IsolationLevel};
 use super::{definition, mention};
 use crate::mux::value::Name;
 
@@ -66,6 +66,8 @@ pub(super) fn stmt(cursor: &mut Cursor<'_>) -> Option<Command> {
         cursor.end(command)
     } else if is("NOTIFY") {
         notify(cursor)
+    } else if is("SELECT") {
+        pg_notify(cursor)
     } else if is("LOCK") {
         cursor.next().map(|_| Command::Lock)
     } else if is("CALL") {
@@ -370,4 +372,29 @@ fn notify(cursor: &mut Cursor<'_>) -> Option<Command> {
         false => Vec::new(),
     };
     cursor.end(Command::Notify { channel, payload })
+}
+
+fn pg_notify(cursor: &mut Cursor<'_>) -> Option<Command> {
+    if cursor.accept("pg_catalog") {
+        cursor.symbol(".")?;
+    }
+    cursor.keyword("pg_notify")?;
+    cursor.symbol("(")?;
+    let channel = text_argument(cursor)?;
+    cursor.symbol(",")?;
+    let payload = text_argument(cursor)?;
+    cursor.symbol(")")?;
+    cursor.end(Command::PgNotify { channel, payload })
+}
+
+fn text_argument(cursor: &mut Cursor<'_>) -> Option<Argument> {
+    let argument = match cursor.parameter() {
+        Some(number) => Argument::Parameter(number),
+        None => Argument::Text(cursor.string()?),
+    };
+    if cursor.accept_symbol(":") {
+        cursor.symbol(":")?;
+        cursor.keyword("text")?;
+    }
+    Some(argument)
 }

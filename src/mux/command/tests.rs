@@ -308,6 +308,25 @@ fn notifications_have_a_channel_and_a_payload() {
         ("NOTIFY a, $$'b'$$", notify("'b'")),
         ("NOTIFY a, U&'!0041' UESCAPE '!'", notify("A")),
     ]);
+    let text = |text: &str| Argument::Text(text.into());
+    let pg_notify = |channel, payload| Command::PgNotify { channel, payload };
+    check(&[
+        ("SELECT pg_notify('A', '')", pg_notify(text("A"), text(""))),
+        (
+            "select PG_CATALOG . pg_notify ( $$a$$::text , E'\\n' :: TEXT )",
+            pg_notify(text("a"), text("\n")),
+        ),
+        (
+            "SELECT pg_notify($2, $1::text)",
+            pg_notify(Argument::Parameter(2), Argument::Parameter(1)),
+        ),
+        ("SELECT pg_notify('a', 'b') FROM t", Command::Other),
+        ("SELECT pg_notify('a' || 'b', 'c')", Command::Other),
+        ("SELECT pg_notify('a')", Command::Other),
+        ("SELECT my.pg_notify('a', 'b')", Command::Other),
+        ("SELECT pg_notify('a', $1::int)", Command::Other),
+        ("SELECT pg_notify('a', 'b'), 1", Command::Other),
+    ]);
     let payload = |sql: &str, standard_conforming_strings| match Command::of(
         sql.as_bytes(),
         standard_conforming_strings,

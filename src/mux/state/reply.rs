@@ -7,7 +7,7 @@ use crate::mux::block::Executed;
 use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::flight::{AfterCheck, Flight, Progress, Reader, Request, Step};
-use crate::mux::message::{Message, ProtocolViolation, backend, to_backend, to_session};
+use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
 use crate::mux::own;
 use crate::mux::report;
 use crate::mux::session::{Phase, Session, restore_names};
@@ -21,9 +21,16 @@ impl Mux {
                 Some(Step::Named(_) | Step::Rewritten(_)) => {
                     flight.steps.pop_front();
                 }
-                Some(Step::Recover) => {
-                    flight.steps.pop_front();
-                    flight.standing.recover();
+                Some(Step::Ran(_)) => {
+                    let Some(Step::Ran(command)) = flight.steps.pop_front() else {
+                        return;
+                    };
+                    if matches!(command, Command::RollbackTo(_)) {
+                        flight.standing.recover();
+                    }
+                    if let Some(session) = self.sessions.get_mut(&flight.session) {
+                        session.mailbox.note(&command);
+                    }
                 }
                 Some(Step::Start) => {
                     flight.steps.pop_front();
@@ -35,9 +42,13 @@ impl Mux {
                     };
                     let done = control::apply(&mut flight.standing, &command);
                     let id = flight.session;
-                    if let Some(session) = self.sessions.get_mut(&id) {
+                    if let Some(mut session) = self.sessions.remove(&id) {
                         session.note_block(&command, &flight.standing, self.now);
+                        if let Ok(done) = &done {
+                            self.note_control(&mut session, &command, done.tag);
+                        }
                         session.tell(done);
+                        self.sessions.insert(id, session);
                         self.dirty.push_back(id);
                     }
                 }
@@ -263,12 +274,19 @@ impl Mux {
             // The end of the whole batch.
             Reader::Client if flight.script.is_none() => {
                 flight.standing.end_batch(status, flight.executed);
-                session.send(&to_session::ready_for_query(flight.standing.block.status()));
+                if !flight.standing.is_open() {
+                    self.end_transaction(&mut session, !flight.failed);
+                }
+                session.send_ready(flight.standing.block.status());
                 self.dirty.push_back(session.id);
             }
             // The end of a part of a simple query; a check may be under way behind it.
             Reader::Client => {
                 flight.ahead = flight.standing.clone();
+                let ran = flight.running.take().filter(|_| status != b'E');
+                if let Some(command) = ran {
+                    session.mailbox.note(&command);
+                }
                 if status == b'E' {
                     if flight.steps.is_empty() {
                         flight.standing.end_batch(status, Executed::Anything);

@@ -81,7 +81,10 @@ impl Mux {
     }
 
     /// Cuts a simple query where transaction control has to be looked at.
+    ///
+    /// UNLISTEN, which pools send for good measure, is not looked at where there is nothing that it could end.
     pub(super) fn script(&self, session: &Session, text: Bytes) -> Script {
+        let mut may_listen = session.mailbox.may_listen();
         let scs = self.standard_conforming_strings;
         let statements: Vec<_> = split::statements(&text, scs).into_iter().collect();
         let mut parts: VecDeque<Part> = VecDeque::new();
@@ -96,7 +99,10 @@ impl Mux {
                 text.slice(range.clone()),
                 Shifts::default(),
             ));
-            if control::is_looked_at(&command) {
+            may_listen |= matches!(command, Command::Listen(_));
+            let is_idle =
+                matches!(command, Command::Unlisten(_) | Command::UnlistenAll) && !may_listen;
+            if control::is_looked_at(&command) && !is_idle {
                 parts.push_back(Part::Control {
                     range: range.clone(),
                     command,
@@ -167,7 +173,9 @@ impl Mux {
                     }
                     if !control::is_control(&command) {
                         let text = script.text.clone();
-                        return self.send_part(flight, &text, range, false, is_last);
+                        self.send_part(flight, &text, range, false, is_last);
+                        flight.running = Some(command).filter(control::is_remembered);
+                        return;
                     }
                     if self.needs_check(&command, &flight.standing) {
                         self.send_check(flight, true);
@@ -194,6 +202,7 @@ impl Mux {
         flight.ahead = flight.standing.clone();
         self.took_effect(session, command);
         session.note_block(command, &flight.standing, self.now);
+        self.note_control(session, command, done.tag);
         let is_last = flight
             .script
             .as_ref()
@@ -265,6 +274,12 @@ impl Mux {
         session: &mut Session,
         report: &Report,
     ) {
+        if flight.standing.holds_backend() && !flight.standing.is_failed() {
+            // The backend must know that the block has failed.
+            flight.script = None;
+            return self.send_refusal_of_query(flight, report.message());
+        }
+        flight.failed = true;
         flight.standing.end_batch(b'E', Executed::Anything);
         flight.standing.block.fail();
         session.send(&report.message());
@@ -281,7 +296,10 @@ impl Mux {
         if flight.standing.block == Block::Implicit {
             flight.standing.end_batch(b'T', Executed::Anything);
         }
-        session.send(&to_session::ready_for_query(flight.standing.block.status()));
+        if !flight.standing.is_open() {
+            self.end_transaction(session, !flight.failed);
+        }
+        session.send_ready(flight.standing.block.status());
         self.dirty.push_back(session.id);
         flight.steps.clear();
     }

@@ -8,8 +8,9 @@ use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::deferral::Deferral;
 use crate::mux::flight::{Flight, Nameable, Reader, Request, Step};
-use crate::mux::message::{self, Message, frontend, to_backend};
+use crate::mux::message::{self, Fields, Message, frontend, to_backend};
 use crate::mux::naming::Naming;
+use crate::mux::notify;
 use crate::mux::own;
 use crate::mux::report;
 use crate::mux::rewrite::Shifts;
@@ -211,6 +212,8 @@ impl Mux {
         };
         self.start(flight);
         let command = self.only_command(&sql);
+        let rest = fields.rest();
+        let command = notify::with_types(command, Fields::new(rest.clone()));
         let full_name = session.statement_name(&name);
         if name.is_empty() {
             self.put(&to_backend::close(b'S', &full_name));
@@ -225,7 +228,6 @@ impl Mux {
         match own::stand_in(&command) {
             Some(stand_in) => self.put(&to_backend::parse(&full_name, stand_in.as_bytes())),
             None => {
-                let rest = fields.rest();
                 self.put_built(frontend::PARSE, |body| {
                     body.put_slice(&full_name);
                     body.put_u8(0);
@@ -256,7 +258,10 @@ impl Mux {
         };
         self.start(flight);
         let rest = fields.rest();
-        let prepared = session.statements.get(&statement).cloned();
+        let mut prepared = session.statements.get(&statement).cloned();
+        if let Some(prepared) = &mut prepared {
+            prepared.command = notify::with_values(&prepared.command, Fields::new(rest.clone()));
+        }
         let full_name = match prepared {
             Some(_) => session.statement_name(&statement),
             // The backend knows none of that name either, and says so in its own words.
@@ -387,9 +392,11 @@ impl Mux {
             let (name, previous) = naming.apply(session);
             flight.named(Nameable::Statement, name, previous);
         }
-        if matches!(command, Command::RollbackTo(_)) {
-            flight.ahead.recover();
-            flight.steps.push_back(Step::Recover);
+        if control::is_remembered(&command) {
+            if matches!(command, Command::RollbackTo(_)) {
+                flight.ahead.recover();
+            }
+            flight.steps.push_back(Step::Ran(command));
         }
     }
 

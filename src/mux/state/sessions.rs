@@ -109,6 +109,7 @@ impl Mux {
                     Some(command) => {
                         let held = standing.holds_backend();
                         let answer = control::apply(&mut standing, &command);
+                        let tag = answer.as_ref().map_or("", |done| done.tag);
                         session.tell(answer);
                         if matches!(command, Command::DeallocateAll) {
                             session.forget_statements(&mut self.garbage);
@@ -116,8 +117,12 @@ impl Mux {
                         session.note_block(&command, &standing, self.now);
                         session.block = standing.block.clone();
                         self.guard = standing.guard;
-                        if held && !standing.holds_backend() {
+                        let lets_go = held && !standing.holds_backend();
+                        if lets_go {
                             session.forget_portals(&mut self.garbage);
+                        }
+                        self.note_local(id, &command, tag);
+                        if lets_go {
                             self.release_lease(id);
                         }
                     }
@@ -202,7 +207,7 @@ impl Mux {
 
     pub(super) fn ready(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.send(&to_session::ready_for_query(session.block.status()));
+            session.send_ready(session.block.status());
             self.dirty.push_back(id);
         }
     }
@@ -306,6 +311,7 @@ impl Mux {
                 guard: self.guard,
             };
             standing.undo();
+            session.mailbox.end_transaction(false);
             self.guard = standing.guard;
         }
     }

@@ -5,5 +5,6 @@ mod control;
 mod copy;
 mod deferred;
 mod extended;
+mod notify;
 mod pipelines;
 mod prepared;
