@@ -64,6 +64,11 @@ pub(crate) enum Command {
     ReadPrepared(Name),
     Deallocate(Name),
     DeallocateAll,
+    /// `CREATE TABLE` of a temporary table that goes, or is emptied, at each commit.
+    CreateTable {
+        name: Name,
+        on_commit: OnCommit,
+    },
     DeclareCursor {
         name: Name,
         hold: bool,
@@ -125,6 +130,12 @@ pub(crate) enum IsolationLevel {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnCommit {
+    Drop,
+    DeleteRows,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Discard {
     All,
     Plans,
@@ -150,7 +161,11 @@ impl Command {
     pub(crate) fn names_prepared(&self) -> bool {
         matches!(
             self,
-            Self::Prepare(_) | Self::Execute(_) | Self::ReadPrepared(_) | Self::Deallocate(_)
+            Self::Prepare(_)
+                | Self::Execute(_)
+                | Self::ReadPrepared(_)
+                | Self::Deallocate(_)
+                | Self::CreateTable { .. }
         )
     }
 
@@ -191,6 +206,7 @@ impl Command {
             Self::Do => "DO",
             Self::Execute(_)
             | Self::ReadPrepared(_)
+            | Self::CreateTable { .. }
             | Self::CopyFromStdin
             | Self::CopyToStdout
             | Self::Unrunnable(_)

@@ -10,9 +10,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::block::{Block, Executed, Standing};
-use super::command::Command;
+use super::command::{Command, OnCommit};
 use super::message::{Message, backend};
 use super::naming::Naming;
+use super::on_commit::Table;
 use super::rewrite::{Replacement, Shifts};
 use super::session::{Prepared, Session, SessionId};
 
@@ -27,6 +28,8 @@ pub(super) enum Step {
     Rewritten(Shifts),
     /// The message before has run a statement that its session remembers.
     Ran(Command),
+    /// The message before has created this table.
+    Creates(Table),
     /// The session's transaction begins.
     Start,
     /// A control statement takes effect, and its client is told.
@@ -148,21 +151,21 @@ pub(super) struct Script {
     pub(super) several: bool,
     /// What is sent in other words than the client's, in order.
     pub(super) replacements: Vec<Replacement>,
-    /// The names that it gives and takes away, in the order in which the backend will report that.
-    pub(super) naming: VecDeque<Naming>,
+    /// What its statements do that is to be kept in mind, each with the statement's number.
+    pub(super) effects: VecDeque<(usize, Effect)>,
+    /// How many statements have succeeded.
+    pub(super) completed: usize,
 }
 
 impl Script {
     /// One of its statements has succeeded.
-    pub(super) fn note_tag(&mut self, complete: &Message, session: &mut Session) {
-        let Some(naming) = self.naming.front() else {
-            return;
-        };
-        if complete.fields().string().as_deref() == Some(naming.tag())
-            && let Some(naming) = self.naming.pop_front()
-        {
-            naming.apply(session);
+    pub(super) fn complete(&mut self) -> Option<Effect> {
+        let number = self.completed;
+        self.completed += 1;
+        if self.effects.front()?.0 > number {
+            return None;
         }
+        self.effects.pop_front().map(|(_, effect)| effect)
     }
 
     /// What is replaced in this part of the text.
@@ -185,8 +188,15 @@ impl Script {
                 }],
                 []
             )
-        )
+        ) && self.effects.is_empty()
     }
+}
+
+/// What a statement of a script does.
+#[derive(Debug)]
+pub(super) enum Effect {
+    Names(Naming),
+    Creates(Table),
 }
 
 /// A run of statements that goes to the backend as it is, or one that is looked at.
@@ -260,6 +270,10 @@ pub(super) struct Flight {
     pub(super) offset: usize,
     /// How its text differs from the client's.
     pub(super) shifts: Shifts,
+    /// Its session's tables that each commit empties.
+    pub(super) tables: Vec<Table>,
+    /// A table was to be created if there is none, and there was one.
+    pub(super) existed: bool,
 }
 
 impl Flight {
@@ -290,6 +304,8 @@ impl Flight {
             withholds: false,
             offset: 0,
             shifts: Shifts::default(),
+            tables: Vec::new(),
+            existed: false,
         }
     }
 
@@ -304,6 +320,14 @@ impl Flight {
             name,
             previous,
         }));
+    }
+
+    /// A table was created that each commit empties.
+    pub(super) fn keep_table(&mut self, session: &mut Session, table: Table) {
+        if table.on_commit == OnCommit::DeleteRows {
+            self.tables.push(table.clone());
+            session.tables.push(table);
+        }
     }
 
     /// The message just sent makes the backend read a text that may differ from the client's.
@@ -424,7 +448,11 @@ impl Flight {
             match step {
                 Step::Reply { .. } => self.steps.push_back(step),
                 Step::Named(named) => undone.push(named),
-                Step::Rewritten(_) | Step::Ran(_) | Step::Start | Step::Control(_) => {}
+                Step::Rewritten(_)
+                | Step::Ran(_)
+                | Step::Creates(_)
+                | Step::Start
+                | Step::Control(_) => {}
             }
         }
         for named in undone.into_iter().rev() {

@@ -21,7 +21,7 @@
 //! | [`lexer`], [`split`], [`command`] | where tokens and statements begin and end, and what a statement is |
 //! | [`block`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
-//! | [`own`], [`deferral`], [`garbage`] | what is sent on the multiplexer's own account |
+//! | [`own`], [`deferral`], [`garbage`], [`on_commit`] | what is sent on the multiplexer's own account |
 //! | [`naming`], [`rewrite`] | how a statement is sent with names other than its client's |
 //! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
@@ -42,6 +42,7 @@ mod lexer;
 pub(crate) mod message;
 mod naming;
 mod notify;
+mod on_commit;
 pub(crate) mod own;
 mod report;
 mod rewrite;

@@ -34,14 +34,6 @@ impl Naming {
         }
     }
 
-    /// The command tag with which the backend reports that it is done.
-    pub(super) fn tag(&self) -> &'static [u8] {
-        match self {
-            Self::Gives(..) => b"PREPARE",
-            Self::Takes(_) => b"DEALLOCATE",
-        }
-    }
-
     /// Returns the name, and what it stood for before.
     pub(super) fn apply(self, session: &mut Session) -> (Bytes, Option<Prepared>) {
         match self {

@@ -13,6 +13,7 @@ use super::garbage::Garbage;
 use super::message::to_session::Report;
 use super::message::{Message, frontend, to_session};
 use super::notify::Mailbox;
+use super::on_commit::Table;
 use super::rewrite::Shifts;
 
 /// Names one virtual session for the life of a shared transaction.
@@ -100,6 +101,8 @@ pub(super) struct Session {
     /// What each live portal runs.
     pub(super) portals: BTreeMap<Bytes, Prepared>,
     pub(super) mailbox: Mailbox,
+    /// Its temporary tables that each commit empties.
+    pub(super) tables: Vec<Table>,
     /// Bytes for the client.
     pub(super) outbox: BytesMut,
     /// The client has gone; what it sent whole is still done.
@@ -126,6 +129,7 @@ impl Session {
             statements: BTreeMap::new(),
             portals: BTreeMap::new(),
             mailbox: Mailbox::default(),
+            tables: Vec::new(),
             outbox: BytesMut::new(),
             gone: false,
             key: None,

@@ -27,6 +27,7 @@ use super::flight::Flight;
 use super::garbage::Garbage;
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
+use super::on_commit::{Table, Tables};
 use super::session::{Phase, Session, SessionId};
 use super::{own, report};
 
@@ -82,6 +83,10 @@ pub(crate) struct Mux {
     guard: Guard,
     /// Closes that ride along with the next batch.
     garbage: Garbage,
+    /// Temporary tables that the commit of the transaction on the backend drops or empties, and, by their sessions, those
+    /// that were created in one that was rolled back.
+    tables: Tables,
+    vanished: Vec<(SessionId, Table)>,
     deferral: Deferral,
     lease_timeout: Duration,
     /// The server's ParameterStatus values, in the order in which it reported them.
@@ -114,6 +119,8 @@ impl Mux {
             idle_since: None,
             guard: Guard::default(),
             garbage: Garbage::default(),
+            tables: Tables::default(),
+            vanished: Vec::new(),
             deferral,
             lease_timeout,
             parameters: Vec::new(),
@@ -222,7 +229,7 @@ impl Mux {
             backend::PARAMETER_STATUS => self.on_parameter_status(&message),
             // What is said of the standing savepoint is not for the client.
             backend::NOTICE_RESPONSE if self.is_own_reply_next() => {}
-            backend::NOTICE_RESPONSE => self.forward(&message),
+            backend::NOTICE_RESPONSE => self.on_notice(&message),
             backend::NOTIFICATION_RESPONSE => {}
             backend::ERROR_RESPONSE => self.on_error(&message)?,
             backend::READY_FOR_QUERY => self.on_ready(&message)?,

@@ -106,8 +106,7 @@ fn create_table(keyword: &Token<'_>, cursor: &Cursor<'_>) -> Option<Command> {
     if !keyword.is_word("CREATE") {
         return None;
     }
-    let executes = table::create(&mut cursor.clone())?.executes?;
-    Some(Command::ReadPrepared(executes.name))
+    table::create(&mut cursor.clone())?.command()
 }
 
 /// `INITIALLY DEFERRED` says DEFERRABLE without the word. A routine's body may hold the words and mean nothing by them.

@@ -1,12 +1,29 @@
-//! `CREATE TABLE`, as far as it matters where its rows come from.
+//! `CREATE TABLE`, as far as it matters where its rows come from and how long they stay.
 
 use super::cursor::Cursor;
 use super::mention::{self, Mention};
+use super::{Command, OnCommit};
+use crate::mux::value::Name;
 
 /// A table that is created.
 pub(super) struct Table {
+    name: Name,
+    on_commit: Option<OnCommit>,
     /// The prepared statement behind `AS EXECUTE`.
     pub(super) executes: Option<Mention>,
+}
+
+impl Table {
+    pub(super) fn command(self) -> Option<Command> {
+        let executes = self.executes.map(|mention| mention.name);
+        match (self.on_commit, executes) {
+            (Some(on_commit), _) => Some(Command::CreateTable {
+                name: self.name,
+                on_commit,
+            }),
+            (None, executes) => executes.map(Command::ReadPrepared),
+        }
+    }
 }
 
 /// Takes what follows CREATE.
@@ -20,20 +37,35 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Option<Table> {
         cursor.keyword("NOT")?;
         cursor.keyword("EXISTS")?;
     }
-    cursor.qualified_name()?;
-    Some(Table {
-        executes: executes(cursor),
-    })
+    let mut name = cursor.name()?;
+    while cursor.accept_symbol(".") {
+        name = cursor.name()?;
+    }
+    let mut table = Table {
+        name,
+        on_commit: None,
+        executes: None,
+    };
+    options(cursor, &mut table);
+    Some(table)
 }
 
-/// The options between a table's name and its AS hold no AS of their own, but for what stands in parentheses.
-fn executes(cursor: &mut Cursor<'_>) -> Option<Mention> {
+/// What stands between a table's name and its AS. All that could be mistaken for it stands in parentheses.
+fn options(cursor: &mut Cursor<'_>, table: &mut Table) -> Option<()> {
     loop {
         cursor.skip_parentheses();
-        if cursor.next()?.is_word("AS") {
-            break;
+        let token = cursor.next()?;
+        if token.is_word("AS") {
+            cursor.keyword("EXECUTE")?;
+            table.executes = mention::name(cursor);
+            return None;
+        }
+        if token.is_word("ON") && cursor.accept("COMMIT") {
+            table.on_commit = match cursor.next()? {
+                word if word.is_word("DROP") => Some(OnCommit::Drop),
+                word if word.is_word("DELETE") => Some(OnCommit::DeleteRows),
+                _ => None,
+            };
         }
     }
-    cursor.keyword("EXECUTE")?;
-    mention::name(cursor)
 }

@@ -462,3 +462,38 @@ fn no_prefix_panics() {
         }
     }
 }
+
+#[test]
+fn temporary_tables_that_a_commit_ends_are_noticed() {
+    let table = |name: &str, on_commit| Command::CreateTable {
+        name: name.into(),
+        on_commit,
+    };
+    check(&[
+        (
+            "CREATE TEMP TABLE x (a int CHECK (a > (0))) ON COMMIT DROP",
+            table("x", OnCommit::Drop),
+        ),
+        (
+            "create local temporary table if not exists pg_temp.\"X\" on commit delete rows as select 1",
+            table("X", OnCommit::DeleteRows),
+        ),
+        (
+            "CREATE TEMP TABLE x INHERITS (y) WITH (a = 1) ON COMMIT DROP TABLESPACE z",
+            table("x", OnCommit::Drop),
+        ),
+        (
+            "CREATE TEMP TABLE x ON COMMIT DROP AS EXECUTE p(1)",
+            table("x", OnCommit::Drop),
+        ),
+        (
+            "CREATE TEMP TABLE x (a int) ON COMMIT PRESERVE ROWS",
+            Command::Other,
+        ),
+        (
+            "CREATE TABLE x (a int REFERENCES y ON DELETE CASCADE)",
+            Command::Other,
+        ),
+        ("CREATE TABLE x AS SELECT a ON COMMIT DROP", Command::Other),
+    ]);
+}

@@ -62,6 +62,16 @@ impl Mux {
         flight.flushes_guard = session.key.is_some();
         flight.alone = flight.flushes_guard;
         flight.sent = sent;
+        if !session.tables.is_empty() {
+            session
+                .tables
+                .retain(|table| !self.vanished.contains(&(id, table.clone())));
+            self.vanished.retain(|(of, _)| *of != id);
+            // Its tables are emptied behind it, once that is known to have been kept.
+            flight.tables.clone_from(&session.tables);
+            flight.executed = Executed::Anything;
+            flight.alone = true;
+        }
         self.flights.push_back(flight);
         self.pump(id);
     }

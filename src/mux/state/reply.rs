@@ -6,7 +6,7 @@ use super::Mux;
 use crate::mux::block::Executed;
 use crate::mux::command::Command;
 use crate::mux::control;
-use crate::mux::flight::{AfterCheck, Flight, Progress, Reader, Request, Step};
+use crate::mux::flight::{AfterCheck, Effect, Flight, Progress, Reader, Request, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
 use crate::mux::own;
 use crate::mux::report;
@@ -20,6 +20,15 @@ impl Mux {
                 Some(Step::Reply { .. }) => return,
                 Some(Step::Named(_) | Step::Rewritten(_)) => {
                     flight.steps.pop_front();
+                }
+                Some(Step::Creates(table)) => {
+                    let table = table.clone();
+                    flight.steps.pop_front();
+                    let existed = std::mem::take(&mut flight.existed);
+                    if !existed && let Some(session) = self.sessions.get_mut(&flight.session) {
+                        self.tables.create(flight.session, table.clone());
+                        flight.keep_table(session, table);
+                    }
                 }
                 Some(Step::Ran(_)) => {
                     let Some(Step::Ran(command)) = flight.steps.pop_front() else {
@@ -133,7 +142,15 @@ impl Mux {
                     && tag == backend::COMMAND_COMPLETE
                     && let Some(script) = &mut flight.script
                 {
-                    script.note_tag(message, session);
+                    let existed = std::mem::take(&mut flight.existed);
+                    match script.complete() {
+                        Some(Effect::Names(naming)) => drop(naming.apply(session)),
+                        Some(Effect::Creates(table)) if !existed => {
+                            self.tables.create(id, table.clone());
+                            flight.keep_table(session, table);
+                        }
+                        _ => {}
+                    }
                 }
                 self.dirty.push_back(id);
             }
@@ -142,6 +159,11 @@ impl Mux {
             self.pump(id);
         } else if progress == Progress::Completes {
             self.settle();
+            if tag == backend::COMMAND_COMPLETE
+                && let Some(flight) = self.flights.front_mut()
+            {
+                flight.existed = false;
+            }
             self.resume();
         }
         Ok(())
@@ -206,14 +228,13 @@ impl Mux {
                     let text = message.error_field(b'M').unwrap_or_default();
                     text.ends_with(own::INTRUDER.as_bytes())
                 });
-                Some(
-                    message.map_error_fields(|code, text| match (code, intruder) {
-                        (b'C', Some(_)) => Bytes::from_static(b"08P01"),
-                        (b'M', Some(tag)) => report::not_copy(tag).into(),
-                        (b'P', _) => written_position(flight, &text),
-                        _ => restore_names(&text),
-                    }),
-                )
+                let error = message.map_error_fields(|code, text| match (code, intruder) {
+                    (b'C', Some(_)) => Bytes::from_static(b"08P01"),
+                    (b'M', Some(tag)) => report::not_copy(tag).into(),
+                    (b'P', _) => written_position(flight, &text),
+                    _ => restore_names(&text),
+                });
+                Some(error)
             }
         };
         flight.failed = true;
@@ -372,6 +393,13 @@ impl Mux {
         )
     }
 
+    pub(super) fn on_notice(&mut self, message: &Message) {
+        if let Some(flight) = self.flights.front_mut() {
+            flight.existed |= message.error_field(b'C').as_deref() == Some(DUPLICATE_TABLE);
+        }
+        self.forward(message);
+    }
+
     /// Passes a message on to the session whose batch is under way.
     pub(super) fn forward(&mut self, message: &Message) {
         if let Some(flight) = self.flights.front().filter(|flight| !flight.is_void)
@@ -392,6 +420,8 @@ impl Mux {
         }
     }
 }
+
+const DUPLICATE_TABLE: &[u8] = b"42P07";
 
 /// Whether a Parse has failed only because its text holds several statements.
 fn is_several_statements(message: &Message) -> bool {

@@ -11,10 +11,11 @@ use super::Mux;
 use crate::mux::block::{self, Block, Executed};
 use crate::mux::command::Command;
 use crate::mux::control;
-use crate::mux::flight::{AfterCheck, Flight, Part, Reader, Request, Script};
+use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script};
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Fields, Message, to_backend, to_session};
 use crate::mux::naming::Naming;
+use crate::mux::on_commit::Table;
 use crate::mux::own;
 use crate::mux::rewrite::{self, Rewritten, Shifts};
 use crate::mux::session::Session;
@@ -89,16 +90,15 @@ impl Mux {
         let statements: Vec<_> = split::statements(&text, scs).into_iter().collect();
         let mut parts: VecDeque<Part> = VecDeque::new();
         let mut replacements = Vec::new();
-        let mut naming = VecDeque::new();
-        for range in &statements {
+        let mut effects = VecDeque::new();
+        for (number, range) in statements.iter().enumerate() {
             let command = Command::of(&text[range.clone()], scs);
             replacements.extend(session.replacement(&text, range.clone(), &command, scs));
             let command = session.resolve(command);
-            naming.extend(Naming::of(
-                &command,
-                text.slice(range.clone()),
-                Shifts::default(),
-            ));
+            let sql = text.slice(range.clone());
+            let names = Naming::of(&command, sql, Shifts::default()).map(Effect::Names);
+            let creates = || Table::of(&command).map(Effect::Creates);
+            effects.extend(names.or_else(creates).map(|effect| (number, effect)));
             may_listen |= matches!(command, Command::Listen(_));
             let is_idle =
                 matches!(command, Command::Unlisten(_) | Command::UnlistenAll) && !may_listen;
@@ -138,7 +138,8 @@ impl Mux {
             parts,
             several: statements.len() > 1,
             replacements,
-            naming,
+            effects,
+            completed: 0,
         }
     }
 
@@ -201,6 +202,9 @@ impl Mux {
         let done = control::apply(&mut flight.standing, command)?;
         flight.ahead = flight.standing.clone();
         self.took_effect(session, command);
+        if let Some(script) = &mut flight.script {
+            script.complete();
+        }
         session.note_block(command, &flight.standing, self.now);
         self.note_control(session, command, done.tag);
         let is_last = flight

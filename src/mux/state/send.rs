@@ -3,14 +3,15 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Mux;
-use crate::mux::block::{self, Block, Executed, Prologue, Standing};
-use crate::mux::command::Command;
+use crate::mux::block::{self, Block, Executed, Move, Prologue, Standing};
+use crate::mux::command::{Command, OnCommit};
 use crate::mux::control;
 use crate::mux::deferral::Deferral;
 use crate::mux::flight::{Flight, Nameable, Reader, Request, Step};
 use crate::mux::message::{self, Fields, Message, frontend, to_backend};
 use crate::mux::naming::Naming;
 use crate::mux::notify;
+use crate::mux::on_commit::Table;
 use crate::mux::own;
 use crate::mux::report;
 use crate::mux::rewrite::Shifts;
@@ -190,13 +191,40 @@ impl Mux {
         let Prologue { moves, read_only } = prologue;
         for &step in moves {
             self.run_own(flight, own::statement(step), || Reader::Guard);
+            self.settle_tables(flight, step);
+        }
+        for table in &flight.tables {
+            self.tables.add(table.clone());
         }
         if let Some(read_only) = read_only {
             let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
-            self.run_text(flight, &format!("SET TRANSACTION {mode}"), || Reader::Guard);
+            self.run_text(flight, format!("SET TRANSACTION {mode}"), || Reader::Guard);
         }
         if flight.flushes_guard && (!moves.is_empty() || read_only.is_some()) {
             self.put(&to_backend::flush());
+        }
+    }
+
+    /// The transaction before was kept or undone, and so were the tables that it has made.
+    fn settle_tables(&mut self, flight: &mut Flight, step: Move) {
+        match step {
+            // The next savepoint isn't set yet, so this is not undone with what follows.
+            Move::Release => {
+                if let Some(sql) = self.tables.commit() {
+                    self.run_text(flight, sql, || Reader::Guard);
+                }
+            }
+            Move::RollBack | Move::RollBackNested => {
+                for (id, table) in self.tables.roll_back() {
+                    if id == flight.session {
+                        flight.tables.retain(|known| *known != table);
+                    }
+                    if table.on_commit == OnCommit::DeleteRows {
+                        self.vanished.push((id, table));
+                    }
+                }
+            }
+            Move::Set | Move::Nest => {}
         }
     }
 
@@ -387,6 +415,10 @@ impl Mux {
         });
         flight.expect(Request::Execute, Reader::Client);
         flight.rewritten(&shifts);
+        if let Some(table) = Table::of(&command) {
+            flight.alone = true;
+            flight.steps.push_back(Step::Creates(table));
+        }
         let sql = session.last_sql.clone();
         if let Some(naming) = Naming::of(&command, sql, shifts) {
             let (name, previous) = naming.apply(session);
@@ -511,8 +543,13 @@ impl Mux {
     }
 
     /// Runs a statement of the multiplexer's own that isn't prepared.
-    pub(super) fn run_text(&mut self, flight: &mut Flight, sql: &str, reader: impl Fn() -> Reader) {
-        self.put(&to_backend::parse(b"", sql.as_bytes()));
+    pub(super) fn run_text(
+        &mut self,
+        flight: &mut Flight,
+        sql: impl AsRef<[u8]>,
+        reader: impl Fn() -> Reader,
+    ) {
+        self.put(&to_backend::parse(b"", sql.as_ref()));
         flight.expect(Request::Parse, reader());
         self.put(&to_backend::bind(own::PORTAL, b""));
         flight.expect(Request::Bind, reader());

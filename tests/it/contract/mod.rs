@@ -6,5 +6,6 @@ mod copy;
 mod deferred;
 mod extended;
 mod notify;
+mod on_commit;
 mod pipelines;
 mod prepared;
