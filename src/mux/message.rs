@@ -174,6 +174,18 @@ impl Message {
         }
     }
 
+    /// The same ErrorResponse with a field more.
+    pub(crate) fn with_error_field(&self, code: u8, value: &str) -> Self {
+        let body = self.body();
+        let fields = body.strip_suffix(b"\0").unwrap_or(&body);
+        Self::build(self.tag(), |body| {
+            body.put_slice(fields);
+            body.put_u8(code);
+            body.put_slice(value.as_bytes());
+            body.put_slice(&[0, 0]);
+        })
+    }
+
     /// The same ErrorResponse with each field put through `change`.
     pub(crate) fn map_error_fields(&self, mut change: impl FnMut(u8, Bytes) -> Bytes) -> Self {
         let mut fields = self.fields();

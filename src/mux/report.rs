@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::message::Message;
 use super::message::to_session::Report;
 use super::session::Session;
 
@@ -70,7 +71,7 @@ pub(super) fn lease_timeout(
     )
 }
 
-fn first_sql(session: &Session, message: &super::message::Message) -> Option<bytes::Bytes> {
+fn first_sql(session: &Session, message: &Message) -> Option<bytes::Bytes> {
     use super::message::frontend;
     let mut fields = message.fields();
     match message.tag() {
@@ -181,6 +182,27 @@ pub(super) fn out_of_step() -> Report {
 /// The client went in the middle of a batch. Nobody reads this.
 pub(super) fn client_gone() -> Report {
     Report::error(INTERNAL_ERROR, "the client has gone")
+}
+
+/// The hint for an error that PostgreSQL reports only because the shared transaction is one: a command runs by itself, or
+/// commits. It knows of nothing better to say, and the one who sees the error didn't begin a block.
+pub(super) fn needs_commit(error: &Message) -> Option<&'static str> {
+    if error.error_field(b'H').is_some() {
+        return None;
+    }
+    // The name of the function isn't translated, as the message is.
+    let routine = error.error_field(b'R').unwrap_or_default();
+    match &error.error_field(b'C')?[..] {
+        b"25001" if routine == "PreventInTransactionBlock" => Some(
+            "In a shared transaction every statement runs in a transaction block. This one needs a database of its own, \
+             with real commits.",
+        ),
+        b"2D000" => Some(
+            "A shared transaction is never committed, nor can a procedure end it. This needs a database of its own, with \
+             real commits.",
+        ),
+        _ => None,
+    }
 }
 
 /// PREPARE TRANSACTION would hand the outer transaction to somebody else.

@@ -191,6 +191,7 @@ impl Mux {
         if self.is_void_reply_next() {
             return self.on_void_reply(message);
         }
+        let hint = self.hint(message);
         let Some(flight) = self.flights.front_mut() else {
             return Err(unexpected(message, "nobody has asked for anything"));
         };
@@ -234,7 +235,10 @@ impl Mux {
                     (b'P', _) => written_position(flight, &text),
                     _ => restore_names(&text),
                 });
-                Some(error)
+                Some(match hint {
+                    Some(hint) => error.with_error_field(b'H', hint),
+                    None => error,
+                })
             }
         };
         flight.failed = true;
@@ -266,6 +270,25 @@ impl Mux {
         self.settle();
         self.resume();
         Ok(())
+    }
+
+    /// What to do about an error that a session would not get without the others.
+    fn hint(&self, error: &Message) -> Option<&'static str> {
+        let hint = report::needs_commit(error)?;
+        let flight = self.flights.front()?;
+        let several = flight.script.as_ref().is_some_and(|script| script.several);
+        if flight.standing.is_open() || several {
+            return None;
+        }
+        // A function that ends its transaction can't do so anywhere.
+        let is_function = || {
+            let session = self.sessions.get(&flight.session)?;
+            let command = self.only_command(&session.last_sql);
+            Some(!matches!(command, Command::Call | Command::Do))
+        };
+        let of_function =
+            error.error_field(b'C').as_deref() == Some(b"2D000") && is_function().unwrap_or(true);
+        (!of_function).then_some(hint)
     }
 
     pub(super) fn on_ready(&mut self, message: &Message) -> Result<(), ProtocolViolation> {

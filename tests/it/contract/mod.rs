@@ -9,3 +9,4 @@ mod notify;
 mod on_commit;
 mod pipelines;
 mod prepared;
+mod unrunnable;
