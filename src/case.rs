@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use actix_web::dev::Server;
 use actix_web::rt::System;
 use futures_util::FutureExt as _;
+use futures_util::future::join;
 
 use crate::server::ServerThread;
 use crate::verdict::{Failure, Outcome, Verdict};
@@ -71,8 +72,8 @@ use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
 /// 4. [`set_up`](Self::set_up), the test, [`tear_down`](Self::tear_down). The last of them runs whenever the first was
 ///    begun, whether or not anything failed or panicked in between.
 /// 5. No statement gets through any more. HTTP requests that the test sent and didn't wait for may come to their end,
-///    for as long as the [`Config`] says; then the server is stopped, and what it still does is dropped.
-/// 6. The transaction is rolled back.
+///    for as long as the [`Config`] says.
+/// 6. The transaction is rolled back. Meanwhile the server is stopped, and what it still does is dropped.
 ///
 /// The first failure is the test's; later ones, and the panics of handlers, are told along with it.
 pub trait LiveServerTestCase: Default + Send + 'static {
@@ -143,11 +144,22 @@ async fn in_transaction<C, R>(
         }
     };
     let served = on_server(name, test, case, &config, &transaction, verdict).await;
-    verdict.note(served);
-    verdict.note(attempt("the rollback failed", async || transaction.rollback().await).await);
+    let roll_back = attempt("the rollback failed", async || transaction.rollback().await);
+    match served {
+        // The gate is closed, so the server can end meanwhile.
+        Ok(server) => {
+            let (stopped, rolled_back) = join(server.stop(), roll_back).await;
+            verdict.note(stopped);
+            verdict.note(rolled_back);
+        }
+        Err(failure) => {
+            verdict.note(Err(failure));
+            verdict.note(roll_back.await);
+        }
+    }
 }
 
-/// What needs a transaction, up to the end of the server. An `Err` says why there was no server.
+/// What needs a transaction and a server, which is to be stopped. An `Err` says why there was no server.
 async fn on_server<C, R>(
     name: &str,
     test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
@@ -155,7 +167,7 @@ async fn on_server<C, R>(
     config: &Config,
     transaction: &SharedTransaction,
     verdict: &mut Verdict,
-) -> Result<(), Failure>
+) -> Result<ServerThread, Failure>
 where
     C: LiveServerTestCase,
     R: Outcome,
@@ -193,8 +205,7 @@ where
 
     transaction.close_gate();
     live.drain(config.drain()).await;
-    verdict.note(server.stop().await);
-    Ok(())
+    Ok(server)
 }
 
 /// Runs a part of a test's life; a panic in it is a failure like any other.

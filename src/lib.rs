@@ -98,6 +98,7 @@ mod in_flight;
 mod live;
 mod macros;
 mod mux;
+mod outer;
 mod panics;
 mod pool;
 mod schema;

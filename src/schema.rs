@@ -73,6 +73,11 @@ impl Schema {
         Self(Source::Dir(path.into()))
     }
 
+    /// Whether the tests see a database that was made for it, in which nobody commits anything any more.
+    pub(crate) fn is_prepared(&self) -> bool {
+        !matches!(self.0, Source::Existing)
+    }
+
     /// What has to run in an empty database, read anew each time so that no change is missed; `None` for a database
     /// that is used as it is.
     pub(crate) fn scripts(&self) -> Result<Option<Vec<Script>>> {

@@ -2,19 +2,20 @@
 
 use std::fmt;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 use tokio::time::timeout;
 
-use crate::backend::{Answer, Backend, Canceller, Socket};
+use crate::backend::{Backend, Canceller, Socket};
 use crate::config::Config;
 use crate::database;
 use crate::error::{Error, Result};
 use crate::mux::driver::{BackendStream, Driver, SessionStream};
-use crate::mux::message::{Message, parameter, to_backend};
-use crate::mux::{Deferral, Mux, own};
+use crate::mux::message::parameter;
+use crate::mux::{Deferral, Mux};
+use crate::outer::{self, Ready};
 use crate::pool;
 use crate::schema::Schema;
 use crate::socket::Entrance;
@@ -55,6 +56,7 @@ pub struct SharedTransaction {
     /// The connection, but for its stream, which the driver has.
     parameters: Vec<(String, String)>,
     process_id: i32,
+    deferral: Deferral,
     target: tokio_postgres::Config,
     config: Config,
 }
@@ -77,11 +79,11 @@ impl SharedTransaction {
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
         let mut target = database::resolve(schema, config).await?;
         add_options(&mut target);
-        let (backend, deferral) = open_backend(&target).await?;
+        let Ready { backend, deferral } = outer::open(&target, schema.is_prepared()).await?;
         let canceller = backend.canceller();
         let mux = Mux::new(
             backend.parameters.clone(),
-            deferral,
+            deferral.clone(),
             config.lease(),
             Instant::now(),
         );
@@ -94,6 +96,7 @@ impl SharedTransaction {
             canceller,
             driver,
             process_id: backend.process_id,
+            deferral,
             parameters: backend.parameters,
             target,
             config: config.clone(),
@@ -195,15 +198,18 @@ impl SharedTransaction {
         let Some(stream) = stream else {
             return Err(Error::new("the shared transaction was ended twice"));
         };
-        let mut backend = Backend {
-            stream,
-            parameters: self.parameters,
-            process_id: self.process_id,
-            canceller: self.canceller,
+        let mut ended = Ready {
+            backend: Backend::new(stream, self.parameters, self.canceller),
+            // Whatever the test has changed about it is rolled back.
+            deferral: self.deferral,
         };
-        let checked = roll_back(&mut backend, ending.undo).await;
+        if !ending.has_begun {
+            ended.keep(self.target);
+            return Ok(());
+        }
+        let checked = ended.roll_back(ending.undo).await;
         if checked.is_ok() && !ending.doubtful {
-            KEPT.put(self.target, backend);
+            ended.keep(self.target);
         }
         checked
     }
@@ -248,109 +254,5 @@ fn add_options(target: &mut tokio_postgres::Config) {
     target.options(options);
     if target.get_application_name().is_none() {
         target.application_name("actix-shareddb");
-    }
-}
-
-/// The constraints that are deferred initially, by name, and whether any can be deferred.
-const DEFERRABLE: &str = "SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') \
-     FILTER (WHERE c.condeferred), count(*) > 0 \
-     FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace \
-     WHERE c.condeferrable";
-
-/// Opens the outer transaction on a kept backend, or on a new one.
-async fn open_backend(target: &tokio_postgres::Config) -> Result<(Backend, Deferral)> {
-    while let Some(mut backend) = KEPT.take(target) {
-        // A kept one may have died since; that is no news.
-        if let Ok(deferral) = begin(&mut backend, true).await {
-            return Ok((backend, deferral));
-        }
-    }
-    let mut backend = Backend::connect(target).await?;
-    let deferral = begin(&mut backend, false).await?;
-    Ok((backend, deferral))
-}
-
-/// Cleans the backend up if it was used before, and begins the outer transaction, in one round trip.
-async fn begin(backend: &mut Backend, used: bool) -> Result<Deferral> {
-    let mut messages = Vec::new();
-    if used {
-        messages.push(to_backend::query(b"DISCARD ALL"));
-    }
-    if backend.major_version() >= 17 {
-        messages.push(to_backend::query(b"SET transaction_timeout = 0"));
-    }
-    messages.push(to_backend::query(DEFERRABLE.as_bytes()));
-    let constraints = messages.len() - 1;
-    messages.extend(own::opening());
-    let answers = exchange(
-        backend,
-        &messages,
-        "the outer transaction could not be begun",
-    )
-    .await?;
-    let row = answers[constraints].row().unwrap_or_default();
-    match &row[..] {
-        [Some(names), Some(any)] if any == "t" => Ok(Deferral::Known(names.clone())),
-        [None, Some(any)] if any == "t" => Ok(Deferral::Known(String::new())),
-        _ => Ok(Deferral::None),
-    }
-}
-
-/// Checks what is still deferred and that the transaction is still ours, and rolls it back, in one round trip.
-async fn roll_back(backend: &mut Backend, undo: Option<String>) -> Result<()> {
-    let own = to_backend::query(own::rollback_to(false).as_bytes());
-    let mut messages = Vec::new();
-    if let Some(undo) = undo {
-        messages.push(to_backend::query(undo.as_bytes()));
-    }
-    messages.push(to_backend::query(b"SET CONSTRAINTS ALL IMMEDIATE"));
-    messages.push(own);
-    messages.push(to_backend::query(b"ROLLBACK"));
-    let answers = backend.exchange(&messages).await?;
-    let [.., check, own, end] = &answers[..] else {
-        return Err(Error::new("the outer transaction's end was not answered"));
-    };
-    if let Some(error) = own.error() {
-        return Err(Error::new("the shared transaction was lost: its savepoint is gone")
-            .because(error)
-            .help("a statement has ended the transaction unseen; what the test wrote may be committed"));
-    }
-    if let Some(error) = end.error() {
-        return Err(Error::new("the shared transaction could not be rolled back").because(error));
-    }
-    if let Some(error) = check.error() {
-        return Err(
-            Error::new("a deferred constraint is violated by what the test wrote")
-                .because(error)
-                .help("in production the transaction that wrote it could not have been committed"),
-        );
-    }
-    Ok(())
-}
-
-async fn exchange(backend: &mut Backend, messages: &[Message], event: &str) -> Result<Vec<Answer>> {
-    let answers = backend.exchange(messages).await?;
-    match answers.iter().find_map(Answer::error) {
-        Some(error) => Err(Error::new(event).because(error)),
-        None => Ok(answers),
-    }
-}
-
-/// Backends that wait for the next test of this process: opening one costs more than everything else.
-static KEPT: Kept = Kept(Mutex::new(Vec::new()));
-
-struct Kept(Mutex<Vec<(tokio_postgres::Config, Backend)>>);
-
-impl Kept {
-    fn take(&self, target: &tokio_postgres::Config) -> Option<Backend> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = kept.iter().rposition(|(known, _)| known == target)?;
-        Some(kept.swap_remove(index).1)
-    }
-
-    fn put(&self, target: tokio_postgres::Config, mut backend: Backend) {
-        backend.stream.forget_runtimes();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push((target, backend));
     }
 }

@@ -1,7 +1,12 @@
 //! Plain question and answer on a backend that no session uses.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::Backend;
 use crate::error::{Error, Result};
@@ -33,6 +38,12 @@ impl Answer {
         Some(format!("{}: {}{detail}", field(b'C'), field(b'M')))
     }
 
+    /// How many commands have been completed.
+    pub(crate) fn completed(&self) -> usize {
+        let tags = self.messages.iter().map(Message::tag);
+        tags.filter(|&tag| tag == backend::COMMAND_COMPLETE).count()
+    }
+
     /// The columns of the answer's first row, as text.
     pub(crate) fn row(&self) -> Option<Vec<Option<String>>> {
         let row = self.messages.iter().find(|message| message.tag() == b'D')?;
@@ -56,29 +67,34 @@ impl Answer {
 }
 
 impl Backend {
-    /// Sends messages in one write, and reads an answer for each Query and Sync among them.
+    /// Sends messages in one write, and reads all answers that are owed then.
     pub(crate) async fn exchange(&mut self, messages: &[Message]) -> Result<Vec<Answer>> {
-        let failed = |error: std::io::Error| {
-            Error::new("the connection to PostgreSQL broke while no test used it").because(error)
-        };
+        self.send(messages).await?;
+        self.receive_all().await
+    }
+
+    /// Sends messages in one write. The backend owes an answer for each Query and Sync among them.
+    pub(crate) async fn send(&mut self, messages: &[Message]) -> Result<()> {
         let mut bytes = BytesMut::new();
         for message in messages {
             bytes.extend_from_slice(message.frame());
+            let is_answered = matches!(message.tag(), frontend::QUERY | frontend::SYNC);
+            self.owed += usize::from(is_answered);
         }
-        self.stream.write_all(&bytes).await.map_err(failed)?;
-        bytes.clear();
-        let awaited = messages
-            .iter()
-            .filter(|message| matches!(message.tag(), frontend::QUERY | frontend::SYNC))
-            .count();
+        self.stream.write_all(&bytes).await.map_err(broken)
+    }
+
+    /// Reads the next answers of those that are owed.
+    pub(crate) async fn receive(&mut self, awaited: usize) -> Result<Vec<Answer>> {
         let mut answers = Vec::with_capacity(awaited);
         let mut answer = Answer::default();
         while answers.len() < awaited {
-            let Some(message) = Message::take_backend(&mut bytes)
+            let Some(message) = Message::take_backend(&mut self.unread)
                 .map_err(|violation| Error::new(violation.to_string()))?
             else {
-                if self.stream.read_buf(&mut bytes).await.map_err(failed)? == 0 {
-                    return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+                let read = self.stream.read_buf(&mut self.unread).await;
+                if read.map_err(broken)? == 0 {
+                    return Err(broken(io::ErrorKind::UnexpectedEof.into()));
                 }
                 continue;
             };
@@ -93,6 +109,7 @@ impl Backend {
                     }
                 }
                 (_, Some(status)) => {
+                    self.owed -= 1;
                     answer.status = status;
                     answers.push(std::mem::take(&mut answer));
                 }
@@ -102,10 +119,29 @@ impl Backend {
         Ok(answers)
     }
 
+    /// Reads all answers that are owed.
+    pub(crate) async fn receive_all(&mut self) -> Result<Vec<Answer>> {
+        self.receive(self.owed).await
+    }
+
+    /// Whether the backend has nothing to say, as one that lives and was asked for nothing. It isn't waited for.
+    pub(crate) async fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        let read = poll_fn(|context| {
+            Poll::Ready(Pin::new(&mut self.stream).poll_read(context, &mut byte))
+        });
+        read.await.is_pending() && self.owed == 0 && self.unread.is_empty()
+    }
+
     fn set_parameter(&mut self, name: &str, value: &str) {
         match self.parameters.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => value.clone_into(known),
             None => self.parameters.push((name.to_owned(), value.to_owned())),
         }
     }
+}
+
+fn broken(error: io::Error) -> Error {
+    Error::new("the connection to PostgreSQL broke while no test used it").because(error)
 }

@@ -33,9 +33,28 @@ pub(crate) struct Backend {
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) process_id: i32,
     pub(crate) canceller: Canceller,
+    /// How many answers are still to come, and what was read of them.
+    owed: usize,
+    unread: BytesMut,
 }
 
 impl Backend {
+    /// The connection that a stream belongs to, on which nothing is under way.
+    pub(crate) fn new(
+        stream: Socket,
+        parameters: Vec<(String, String)>,
+        canceller: Canceller,
+    ) -> Self {
+        Self {
+            stream,
+            parameters,
+            process_id: canceller.process_id,
+            canceller,
+            owed: 0,
+            unread: BytesMut::new(),
+        }
+    }
+
     /// Connects to the first host that answers, and authenticates there.
     ///
     /// Hosts are tried in the order given, with `connect_timeout` for each address. A server that answers and refuses

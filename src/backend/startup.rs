@@ -40,17 +40,13 @@ pub(super) async fn open(config: &Config, address: &Address) -> Result<Backend, 
         help: "a proxy or pooler in between may be the reason; connect to the server itself".into(),
         is_final: true,
     })?;
-    Ok(Backend {
-        stream: tap.socket,
-        parameters: recording.parameters,
+    let canceller = Canceller {
         process_id: recording.process_id,
-        canceller: Canceller {
-            process_id: recording.process_id,
-            secret_key: recording.secret_key,
-            address: address.clone(),
-            patience: config.get_connect_timeout().copied(),
-        },
-    })
+        secret_key: recording.secret_key,
+        address: address.clone(),
+        patience: config.get_connect_timeout().copied(),
+    };
+    Ok(Backend::new(tap.socket, recording.parameters, canceller))
 }
 
 /// What `tokio_postgres` keeps to itself: the parameters as a list, and the key.

@@ -9,6 +9,7 @@
 //! * a transaction that was kept leaves [`Work::Kept`]: the next one starts with RELEASE and SAVEPOINT, or, if it was a
 //!   plain one ([`Work::Plain`]), with one more SAVEPOINT on top;
 //! * a transaction that was undone leaves [`Work::Undone`]: the next one starts with ROLLBACK TO;
+//! * the very first one starts with the BEGIN of the outer transaction, and SAVEPOINT ([`Work::Outside`]);
 //! * so BEGIN, COMMIT and ROLLBACK by themselves need no traffic at all, and nothing is ever sent behind a batch,
 //!   where a COPY FROM STDIN would choke on it.
 //!
@@ -88,6 +89,19 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    /// Before the outer transaction has begun, which the first prologue does.
+    pub(crate) fn outside() -> Self {
+        Self {
+            work: Work::Outside,
+            depth: 0,
+        }
+    }
+
+    /// The outer transaction has not begun.
+    pub(crate) fn is_outside(self) -> bool {
+        self.work == Work::Outside
+    }
+
     /// The work is rolled back, which the backend doesn't know yet.
     pub(crate) fn is_undone(self) -> bool {
         self.work == Work::Undone
@@ -123,6 +137,8 @@ enum Work {
     Kept,
     /// It goes: the savepoint is to be rolled back to.
     Undone,
+    /// The outer transaction has not begun, so there is no savepoint either.
+    Outside,
     /// A transaction is under way.
     UnderWay,
 }
@@ -147,6 +163,8 @@ const NESTING: u8 = 15;
 /// How the standing savepoint is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Move {
+    /// Begins the outer transaction.
+    Begin,
     /// Releases the lowest savepoint, with all above it.
     Release,
     /// Sets the lowest savepoint.
@@ -230,6 +248,7 @@ impl Standing {
                 self.guard.depth = 0;
                 &[Move::Release, Move::Set]
             }
+            (Work::Outside, _) => &[Move::Begin, Move::Set],
             (Work::Undone, 0) => &[Move::RollBack],
             (Work::Undone, _) => &[Move::RollBackNested],
         }

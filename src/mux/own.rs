@@ -11,6 +11,7 @@ use super::message::{Message, to_backend};
 const SAVEPOINT: &str = "actix_shareddb";
 const NESTED: &str = "actix_shareddb_nested";
 
+const BEGIN: &[u8] = b"~0~begin";
 const RELEASE: &[u8] = b"~0~release";
 const SET: &[u8] = b"~0~savepoint";
 const NEST: &[u8] = b"~0~nest";
@@ -25,12 +26,11 @@ pub(super) const PORTAL: &[u8] = b"~0~portal";
 /// A portal that never exists.
 pub(super) const NO_PORTAL: &[u8] = b"~0~";
 
-/// What a backend runs before the multiplexer takes over: the outer transaction, the standing savepoint, and the
-/// statements above. It ends with one ReadyForQuery for the query and one for the Sync.
-pub(crate) fn opening() -> Vec<Message> {
+/// What a backend is told before the multiplexer takes over: the statements above. It answers with one ReadyForQuery.
+pub(crate) fn preparation() -> Vec<Message> {
     let prepare = |name: &[u8], sql: String| to_backend::parse(name, sql.as_bytes());
     vec![
-        to_backend::query(format!("BEGIN; SAVEPOINT {SAVEPOINT}").as_bytes()),
+        prepare(BEGIN, "BEGIN".to_owned()),
         prepare(RELEASE, format!("RELEASE SAVEPOINT {SAVEPOINT}")),
         prepare(SET, format!("SAVEPOINT {SAVEPOINT}")),
         prepare(NEST, format!("SAVEPOINT {NESTED}")),
@@ -45,6 +45,7 @@ pub(crate) fn opening() -> Vec<Message> {
 /// The prepared statement that moves the standing savepoint.
 pub(super) fn statement(step: Move) -> &'static [u8] {
     match step {
+        Move::Begin => BEGIN,
         Move::Release => RELEASE,
         Move::Set => SET,
         Move::Nest => NEST,

@@ -52,6 +52,8 @@ pub(crate) struct Lost(pub(crate) Report);
 /// How the transaction stands when all sessions have ended.
 #[derive(Debug)]
 pub(crate) struct Ending {
+    /// The outer transaction has begun, so that there is something to roll back.
+    pub(crate) has_begun: bool,
     /// What rolls back the last session's work, if that was rolled back and the backend doesn't know it yet.
     pub(crate) undo: Option<String>,
     /// The backend was stopped in the middle of something.
@@ -102,7 +104,8 @@ pub(crate) struct Mux {
 }
 
 impl Mux {
-    /// A multiplexer over a backend that has run [`opening`](super::own::opening).
+    /// A multiplexer over a backend that has run [`preparation`](super::own::preparation). The outer transaction begins with
+    /// the first batch.
     pub(crate) fn new(
         parameters: Vec<(String, String)>,
         deferral: Deferral,
@@ -117,7 +120,7 @@ impl Mux {
             flights: VecDeque::new(),
             canceling: false,
             idle_since: None,
-            guard: Guard::default(),
+            guard: Guard::outside(),
             garbage: Garbage::default(),
             tables: Tables::default(),
             vanished: Vec::new(),
@@ -135,6 +138,13 @@ impl Mux {
             mux.set_parameter(name, value);
         }
         mux
+    }
+
+    /// The same over a backend that is in the outer transaction already, as most transcripts have it.
+    #[cfg(test)]
+    pub(crate) fn begun(mut self) -> Self {
+        self.guard = Guard::default();
+        self
     }
 
     pub(crate) fn handle_connect(&mut self) -> SessionId {
@@ -307,7 +317,7 @@ impl Mux {
     pub(crate) fn handle_end(&mut self) -> Ending {
         self.gate_closed = true;
         let unfinished = std::mem::take(&mut self.flights);
-        if let Some(flight) = unfinished.front() {
+        if let Some(flight) = unfinished.front().filter(|flight| !flight.is_void) {
             self.guard = flight.standing.guard;
         }
         let all: Vec<_> = self.sessions.keys().copied().collect();
@@ -316,6 +326,7 @@ impl Mux {
             self.roll_back(id);
         }
         Ending {
+            has_begun: !self.guard.is_outside(),
             undo: (self.guard.is_undone() || !unfinished.is_empty())
                 .then(|| own::rollback_to(self.guard.is_nested())),
             doubtful: !unfinished.is_empty() || !self.to_backend.is_empty(),

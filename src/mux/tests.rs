@@ -14,6 +14,7 @@
 //! a  cancel              a CancelRequest with the session's key comes in, which may lead to one to the backend
 //! a  cancel  wrongly     the same with another secret
 //! cancelled              the connection of the CancelRequest to the backend has closed
+//! outside                (first line) the backend has not begun the outer transaction yet
 //! deferrable  "s.c"      (first line) the database has a deferrable constraint, this one deferred initially
 //! ```
 //!
@@ -78,7 +79,8 @@ fn replay(transcript: &str) -> String {
             Deferral::None,
             Duration::from_secs(2),
             Instant::now(),
-        ),
+        )
+        .begun(),
         sessions: BTreeMap::new(),
         now: Instant::now(),
         output: String::new(),
@@ -119,7 +121,10 @@ impl Replay {
         match words {
             ["deferrable", names] => {
                 let deferral = Deferral::Known((*names).to_owned());
-                self.mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), self.now);
+                self.mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), self.now).begun();
+            }
+            ["outside"] => {
+                self.mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);
             }
             ["clock", seconds] => {
                 self.now += Duration::from_secs_f64(seconds.parse().expect("seconds"));

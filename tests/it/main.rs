@@ -10,6 +10,7 @@ mod contract;
 mod differential;
 mod faults;
 mod handlers;
+mod kept;
 mod live;
 mod notify;
 mod socket;

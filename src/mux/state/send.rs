@@ -224,7 +224,7 @@ impl Mux {
                     }
                 }
             }
-            Move::Set | Move::Nest => {}
+            Move::Begin | Move::Set | Move::Nest => {}
         }
     }
 
