@@ -158,6 +158,11 @@ impl Command {
             .flatten()
     }
 
+    /// Where a statement names cursors.
+    pub(crate) fn cursors(statement: &[u8], scs: bool) -> Vec<Mention> {
+        mention::cursors(&mut Cursor::new(statement, scs))
+    }
+
     pub(crate) fn names_prepared(&self) -> bool {
         matches!(
             self,

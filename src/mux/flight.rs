@@ -28,8 +28,8 @@ pub(super) enum Step {
     Rewritten(Shifts),
     /// The message before has run a statement that its session remembers.
     Ran(Command),
-    /// The message before has created this table.
-    Creates(Table),
+    /// The message before has done this.
+    Did(Effect),
     /// The session's transaction begins.
     Start,
     /// A control statement takes effect, and its client is told.
@@ -48,6 +48,8 @@ pub(super) struct Named {
 pub(super) enum Nameable {
     Statement,
     Portal,
+    /// A cursor WITH HOLD.
+    Held,
 }
 
 impl Named {
@@ -56,6 +58,7 @@ impl Named {
         let names = match self.what {
             Nameable::Statement => &mut session.statements,
             Nameable::Portal => &mut session.portals,
+            Nameable::Held => return session.held.close(&self.name),
         };
         match self.previous {
             Some(previous) => names.insert(self.name, previous),
@@ -192,11 +195,15 @@ impl Script {
     }
 }
 
-/// What a statement of a script does.
+/// What a statement does that is to be kept in mind when it has succeeded.
 #[derive(Debug)]
 pub(super) enum Effect {
     Names(Naming),
     Creates(Table),
+    /// Declares a cursor WITH HOLD.
+    Holds(Vec<u8>),
+    /// Closes a cursor.
+    Closes(Vec<u8>),
 }
 
 /// A run of statements that goes to the backend as it is, or one that is looked at.
@@ -450,7 +457,7 @@ impl Flight {
                 Step::Named(named) => undone.push(named),
                 Step::Rewritten(_)
                 | Step::Ran(_)
-                | Step::Creates(_)
+                | Step::Did(_)
                 | Step::Start
                 | Step::Control(_) => {}
             }

@@ -65,6 +65,14 @@ impl<T> Journal<T> {
         }
     }
 
+    /// Forgets deeds that don't count any more.
+    pub(super) fn retain(&mut self, mut counts: impl FnMut(&T) -> bool) {
+        self.lines.retain(|line| match line {
+            Line::Deed(deed) => counts(deed),
+            Line::Savepoint(_) => true,
+        });
+    }
+
     /// The transaction is over: returns what it has done, and begins anew.
     pub(super) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.lines)

@@ -22,7 +22,7 @@
 //! | [`block`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`], [`on_commit`] | what is sent on the multiplexer's own account |
-//! | [`naming`], [`rewrite`] | how a statement is sent with names other than its client's |
+//! | [`naming`], [`held`], [`rewrite`] | how a statement is sent with names other than its client's |
 //! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
 //! | [`flight`] | what the backend still owes |
@@ -37,6 +37,7 @@ mod deferral;
 pub(crate) mod driver;
 mod flight;
 mod garbage;
+mod held;
 mod journal;
 mod lexer;
 pub(crate) mod message;

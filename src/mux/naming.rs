@@ -9,6 +9,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::command::Command;
+use super::flight::Effect;
+use super::garbage::Garbage;
 use super::rewrite::{Replacement, Rewritten, Shifts, quoted};
 use super::session::{Prepared, Session};
 use super::split;
@@ -50,30 +52,93 @@ impl Naming {
 }
 
 impl Session {
-    /// What has to be replaced in a statement, which is this range of a text.
-    pub(super) fn replacement(
+    /// What has to be replaced in a statement, which is this range of a text. `declares` are the cursors that
+    /// stand before it in the same text, each with whether it is to be held.
+    pub(super) fn replacements(
         &self,
         text: &[u8],
         range: Range<usize>,
         command: &Command,
         scs: bool,
-    ) -> Option<Replacement> {
-        let mention = command.mention(&text[range.clone()], scs)?;
-        let name = self.statement_name(mention.name.as_bytes());
-        Some(Replacement {
-            range: range.start + mention.range.start..range.start + mention.range.end,
-            text: quoted(&name),
-        })
+        declares: &[(Vec<u8>, bool)],
+    ) -> Vec<Replacement> {
+        let statement = &text[range.clone()];
+        let mut mentions = Vec::from_iter(command.mention(statement, scs));
+        let may_name_held = !self.held.is_empty() || !declares.is_empty();
+        if may_name_held || matches!(command, Command::DeclareCursor { hold: true, .. }) {
+            let declared = self.declares_held(command, declares);
+            mentions.extend(
+                Command::cursors(statement, scs)
+                    .into_iter()
+                    .filter(|mention| {
+                        let name = mention.name.as_bytes();
+                        self.held.contains(name)
+                            || declares.contains(&(name.to_vec(), true))
+                            || declared.as_deref() == Some(name)
+                    }),
+            );
+        }
+        mentions
+            .into_iter()
+            .map(|mention| Replacement {
+                range: range.start + mention.range.start..range.start + mention.range.end,
+                text: quoted(&self.statement_name(mention.name.as_bytes())),
+            })
+            .collect()
     }
 
     /// The text of a Parse as it is to be sent, if that isn't as it was written.
     pub(super) fn rewrite(&self, sql: &[u8], command: &Command, scs: bool) -> Option<Rewritten> {
-        if !command.names_prepared() {
+        let declares = matches!(command, Command::DeclareCursor { hold: true, .. });
+        if !command.names_prepared() && !declares && self.held.is_empty() {
             return None;
         }
         let range = split::statements(sql, scs).into_iter().next()?;
-        let replacement = self.replacement(sql, range, command, scs)?;
-        Some(Rewritten::of(sql, 0..sql.len(), &[replacement]))
+        let replacements = self.replacements(sql, range, command, scs, &[]);
+        (!replacements.is_empty()).then(|| Rewritten::of(sql, 0..sql.len(), &replacements))
+    }
+
+    /// The cursor WITH HOLD that a statement declares. It fails if there is another cursor of that name.
+    pub(super) fn declares_held(
+        &self,
+        command: &Command,
+        declares: &[(Vec<u8>, bool)],
+    ) -> Option<Vec<u8>> {
+        match command {
+            Command::DeclareCursor { name, hold: true }
+                if !self.portals.contains_key(name.as_bytes())
+                    && !declares.contains(&(name.as_bytes().to_vec(), false)) =>
+            {
+                Some(name.as_bytes().to_vec())
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn effect_on_cursors(
+        &self,
+        command: &Command,
+        declares: &[(Vec<u8>, bool)],
+    ) -> Option<Effect> {
+        match command {
+            Command::CloseCursor(name) => Some(Effect::Closes(name.as_bytes().to_vec())),
+            _ => self.declares_held(command, declares).map(Effect::Holds),
+        }
+    }
+
+    /// The name of a portal on the backend, which for a cursor WITH HOLD isn't the client's.
+    pub(super) fn portal_name(&self, name: &Bytes) -> Bytes {
+        match self.held.contains(name) {
+            true => self.statement_name(name),
+            false => name.clone(),
+        }
+    }
+
+    /// The session's cursors WITH HOLD end with it.
+    pub(super) fn close_held(&mut self, garbage: &mut Garbage) {
+        for name in self.held.take() {
+            garbage.close_portal(&self.statement_name(&name));
+        }
     }
 
     /// What a statement does, which for an EXECUTE may be what a driver has prepared.

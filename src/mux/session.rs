@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::block::{self, Block, Executed, Standing};
 use super::command::Command;
 use super::garbage::Garbage;
+use super::held::Held;
 use super::message::to_session::Report;
 use super::message::{Message, frontend, to_session};
 use super::notify::Mailbox;
@@ -101,6 +102,8 @@ pub(super) struct Session {
     /// What each live portal runs.
     pub(super) portals: BTreeMap<Bytes, Prepared>,
     pub(super) mailbox: Mailbox,
+    /// Its cursors that outlive their transaction.
+    pub(super) held: Held,
     /// Its temporary tables that each commit empties.
     pub(super) tables: Vec<Table>,
     /// Bytes for the client.
@@ -129,6 +132,7 @@ impl Session {
             statements: BTreeMap::new(),
             portals: BTreeMap::new(),
             mailbox: Mailbox::default(),
+            held: Held::default(),
             tables: Vec::new(),
             outbox: BytesMut::new(),
             gone: false,
@@ -206,6 +210,12 @@ impl Session {
             false => self.mailbox.keep(channel, notification.clone()),
         }
         at_once
+    }
+
+    /// A statement has succeeded that counts until the transaction ends.
+    pub(super) fn note(&mut self, command: &Command) {
+        self.mailbox.note(command);
+        self.held.note(command);
     }
 
     pub(super) fn tell(&mut self, answer: Result<block::Done, Report>) {

@@ -1,4 +1,4 @@
-//! Where in a statement a prepared statement is named.
+//! Where in a statement a prepared statement or a cursor is named.
 
 use std::ops::Range;
 
@@ -47,6 +47,37 @@ pub(super) fn explained(cursor: &mut Cursor<'_>) -> Option<Mention> {
     }
     cursor.keyword("CREATE")?;
     table::create(cursor)?.executes
+}
+
+/// The cursors that a statement names, in the order in which they stand there.
+pub(super) fn cursors(cursor: &mut Cursor<'_>) -> Vec<Mention> {
+    let Some(keyword) = cursor.next() else {
+        return Vec::new();
+    };
+    if keyword.is_word("DECLARE") || keyword.is_word("CLOSE") {
+        return Vec::from_iter(name(cursor));
+    }
+    if keyword.is_word("FETCH") || keyword.is_word("MOVE") {
+        return Vec::from_iter(last_name(cursor));
+    }
+    let mut mentions = Vec::new();
+    while let Some(token) = cursor.next() {
+        if token.is_word("CURRENT") && cursor.accept("OF") {
+            mentions.extend(name(cursor));
+        }
+    }
+    mentions
+}
+
+/// The name with which a statement ends.
+fn last_name(cursor: &mut Cursor<'_>) -> Option<Mention> {
+    loop {
+        let mut last = cursor.clone();
+        match name(&mut last) {
+            Some(mention) if last.is_at_end() => return Some(mention),
+            _ => cursor.next()?,
+        };
+    }
 }
 
 pub(super) fn name(cursor: &mut Cursor<'_>) -> Option<Mention> {

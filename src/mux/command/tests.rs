@@ -497,3 +497,34 @@ fn temporary_tables_that_a_commit_ends_are_noticed() {
         ("CREATE TABLE x AS SELECT a ON COMMIT DROP", Command::Other),
     ]);
 }
+
+#[test]
+fn cursors_are_found_where_they_are_named() {
+    for (sql, names) in [
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "c"),
+        ("CLOSE C", "c"),
+        ("CLOSE ALL", ""),
+        ("FETCH c", "c"),
+        ("FETCH NEXT FROM c", "c"),
+        ("FETCH -5 IN \"C\"", "C"),
+        ("MOVE BACKWARD ALL FROM U&\"!0063\" UESCAPE '!'", "c"),
+        ("MOVE next", "next"),
+        ("FETCH FROM", ""),
+        ("UPDATE t SET a = 1 WHERE CURRENT OF c", "c"),
+        (
+            "PREPARE p AS DELETE FROM t WHERE CURRENT OF c RETURNING *",
+            "c",
+        ),
+        (
+            "WITH a AS (DELETE FROM t WHERE CURRENT OF b) UPDATE u SET v = 1 WHERE CURRENT OF c",
+            "b c",
+        ),
+        ("SELECT 'CURRENT OF c'", ""),
+    ] {
+        let found: Vec<_> = Command::cursors(sql.as_bytes(), true)
+            .into_iter()
+            .map(|mention| mention.name.to_string())
+            .collect();
+        assert_eq!(found.join(" "), names, "{sql}");
+    }
+}

@@ -12,7 +12,7 @@ impl Mux {
             Command::Commit { .. } | Command::Rollback { .. } => {
                 self.end_transaction(session, tag != ROLLBACK);
             }
-            _ => session.mailbox.note(command),
+            _ => session.note(command),
         }
     }
 
@@ -30,6 +30,7 @@ impl Mux {
 
     /// A transaction of the session's is over; the session itself is at hand, not among the others.
     pub(super) fn end_transaction(&mut self, session: &mut Session, kept: bool) {
+        session.held.end_transaction(kept);
         for notification in session.mailbox.end_transaction(kept) {
             let channel = &notification.channel;
             let process_id = session.id.process_id();

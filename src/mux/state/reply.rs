@@ -8,6 +8,7 @@ use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::flight::{AfterCheck, Effect, Flight, Progress, Reader, Request, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
+use crate::mux::on_commit::Tables;
 use crate::mux::own;
 use crate::mux::report;
 use crate::mux::session::{Phase, Session, restore_names};
@@ -21,13 +22,12 @@ impl Mux {
                 Some(Step::Named(_) | Step::Rewritten(_)) => {
                     flight.steps.pop_front();
                 }
-                Some(Step::Creates(table)) => {
-                    let table = table.clone();
-                    flight.steps.pop_front();
-                    let existed = std::mem::take(&mut flight.existed);
-                    if !existed && let Some(session) = self.sessions.get_mut(&flight.session) {
-                        self.tables.create(flight.session, table.clone());
-                        flight.keep_table(session, table);
+                Some(Step::Did(_)) => {
+                    let Some(Step::Did(effect)) = flight.steps.pop_front() else {
+                        return;
+                    };
+                    if let Some(session) = self.sessions.get_mut(&flight.session) {
+                        take_effect(effect, flight, session, &mut self.tables);
                     }
                 }
                 Some(Step::Ran(_)) => {
@@ -38,7 +38,7 @@ impl Mux {
                         flight.standing.recover();
                     }
                     if let Some(session) = self.sessions.get_mut(&flight.session) {
-                        session.mailbox.note(&command);
+                        session.note(&command);
                     }
                 }
                 Some(Step::Start) => {
@@ -142,15 +142,10 @@ impl Mux {
                     && tag == backend::COMMAND_COMPLETE
                     && let Some(script) = &mut flight.script
                 {
-                    let existed = std::mem::take(&mut flight.existed);
-                    match script.complete() {
-                        Some(Effect::Names(naming)) => drop(naming.apply(session)),
-                        Some(Effect::Creates(table)) if !existed => {
-                            self.tables.create(id, table.clone());
-                            flight.keep_table(session, table);
-                        }
-                        _ => {}
+                    if let Some(effect) = script.complete() {
+                        take_effect(effect, flight, session, &mut self.tables);
                     }
+                    flight.existed = false;
                 }
                 self.dirty.push_back(id);
             }
@@ -329,7 +324,7 @@ impl Mux {
                 flight.ahead = flight.standing.clone();
                 let ran = flight.running.take().filter(|_| status != b'E');
                 if let Some(command) = ran {
-                    session.mailbox.note(&command);
+                    session.note(&command);
                 }
                 if status == b'E' {
                     if flight.steps.is_empty() {
@@ -441,6 +436,20 @@ impl Mux {
             }
             _ => {}
         }
+    }
+}
+
+/// A statement has succeeded, and this is what it has done.
+fn take_effect(effect: Effect, flight: &mut Flight, session: &mut Session, tables: &mut Tables) {
+    match effect {
+        Effect::Names(naming) => drop(naming.apply(session)),
+        Effect::Creates(_) if flight.existed => {}
+        Effect::Creates(table) => {
+            tables.create(session.id, table.clone());
+            flight.keep_table(session, table);
+        }
+        Effect::Holds(name) => session.held.declare(&name),
+        Effect::Closes(name) => session.held.close(&name),
     }
 }
 

@@ -91,14 +91,23 @@ impl Mux {
         let mut parts: VecDeque<Part> = VecDeque::new();
         let mut replacements = Vec::new();
         let mut effects = VecDeque::new();
+        let mut declares = Vec::new();
         for (number, range) in statements.iter().enumerate() {
             let command = Command::of(&text[range.clone()], scs);
-            replacements.extend(session.replacement(&text, range.clone(), &command, scs));
+            let replaced = session.replacements(&text, range.clone(), &command, scs, &declares);
+            replacements.extend(replaced);
             let command = session.resolve(command);
             let sql = text.slice(range.clone());
-            let names = Naming::of(&command, sql, Shifts::default()).map(Effect::Names);
-            let creates = || Table::of(&command).map(Effect::Creates);
-            effects.extend(names.or_else(creates).map(|effect| (number, effect)));
+            let effect = Naming::of(&command, sql, Shifts::default()).map(Effect::Names);
+            let effect = effect.or_else(|| Table::of(&command).map(Effect::Creates));
+            let effect = effect.or_else(|| session.effect_on_cursors(&command, &declares));
+            match &command {
+                Command::DeclareCursor { name, hold } if !hold || effect.is_some() => {
+                    declares.push((name.as_bytes().to_vec(), *hold));
+                }
+                _ => {}
+            }
+            effects.extend(effect.map(|effect| (number, effect)));
             may_listen |= matches!(command, Command::Listen(_));
             let is_idle =
                 matches!(command, Command::Unlisten(_) | Command::UnlistenAll) && !may_listen;

@@ -7,7 +7,7 @@ use crate::mux::block::{self, Block, Executed, Move, Prologue, Standing};
 use crate::mux::command::{Command, OnCommit};
 use crate::mux::control;
 use crate::mux::deferral::Deferral;
-use crate::mux::flight::{Flight, Nameable, Reader, Request, Step};
+use crate::mux::flight::{Effect, Flight, Nameable, Reader, Request, Step};
 use crate::mux::message::{self, Fields, Message, frontend, to_backend};
 use crate::mux::naming::Naming;
 use crate::mux::notify;
@@ -295,8 +295,9 @@ impl Mux {
             // The backend knows none of that name either, and says so in its own words.
             None => statement,
         };
+        let full_portal = session.portal_name(&portal);
         self.put_built(frontend::BIND, |body| {
-            for name in [&portal, &full_name] {
+            for name in [&full_portal, &full_name] {
                 body.put_slice(name);
                 body.put_u8(0);
             }
@@ -340,6 +341,10 @@ impl Mux {
         };
         flight.expect(request, Reader::Client);
         if closes {
+            if kind == b'P' && session.held.contains(&name) {
+                let closes = Effect::Closes(name.to_vec());
+                return flight.steps.push_back(Step::Did(closes));
+            }
             let (what, names) = match kind {
                 b'S' => (Nameable::Statement, &mut session.statements),
                 _ => (Nameable::Portal, &mut session.portals),
@@ -417,7 +422,16 @@ impl Mux {
         flight.rewritten(&shifts);
         if let Some(table) = Table::of(&command) {
             flight.alone = true;
-            flight.steps.push_back(Step::Creates(table));
+            flight.steps.push_back(Step::Did(Effect::Creates(table)));
+        }
+        match session.effect_on_cursors(&command, &[]) {
+            // What follows in the same pipeline may name it.
+            Some(Effect::Holds(name)) if !session.held.contains(&name) => {
+                session.held.declare(&name);
+                flight.named(Nameable::Held, name.into(), None);
+            }
+            Some(Effect::Closes(name)) => flight.steps.push_back(Step::Did(Effect::Closes(name))),
+            _ => {}
         }
         let sql = session.last_sql.clone();
         if let Some(naming) = Naming::of(&command, sql, shifts) {
@@ -567,7 +581,9 @@ impl Mux {
         match command {
             Command::CreateDeferrable => self.deferral = Deferral::Changed,
             // A cursor is a portal, and ends where one does.
-            Command::DeclareCursor { name, hold: false } => {
+            Command::DeclareCursor { name, hold: false }
+                if !session.held.contains(name.as_bytes()) =>
+            {
                 let cursor = Prepared::new(Command::Other, session.last_sql.clone());
                 session
                     .portals
@@ -601,6 +617,6 @@ fn portal_name(session: &Session, name: &Bytes) -> Bytes {
     if name.is_empty() && !session.portals.contains_key(name) {
         Bytes::from_static(own::NO_PORTAL)
     } else {
-        name.clone()
+        session.portal_name(name)
     }
 }

@@ -283,6 +283,7 @@ impl Mux {
         };
         session.forget_portals(&mut self.garbage);
         session.forget_statements(&mut self.garbage);
+        session.close_held(&mut self.garbage);
         self.dirty.push_back(id);
         if !session.outbox.is_empty() {
             // Its client is still to be told why.
@@ -312,6 +313,7 @@ impl Mux {
             };
             standing.undo();
             session.mailbox.end_transaction(false);
+            session.held.end_transaction(false);
             self.guard = standing.guard;
         }
     }

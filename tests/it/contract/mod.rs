@@ -5,6 +5,7 @@ mod control;
 mod copy;
 mod deferred;
 mod extended;
+mod held;
 mod notify;
 mod on_commit;
 mod pipelines;
