@@ -87,12 +87,15 @@ impl SharedTransaction {
             config.lease(),
             Instant::now(),
         );
-        let driver = Driver::new(mux, backend.stream, config.lease());
+        let cancels = canceller.clone();
+        let driver = Driver::new(mux, backend.stream, config.lease(), move |done| {
+            cancels.cancel_aside(done);
+        });
         let user = parameter(&backend.parameters, "session_authorization").unwrap_or_default();
         // What isn't named is named like the user, by PostgreSQL's rule.
         let database = target.get_dbname().unwrap_or(user);
         Ok(Self {
-            entrance: Entrance::new(driver.clone(), canceller.clone(), user, database),
+            entrance: Entrance::new(driver.clone(), user, database),
             canceller,
             driver,
             process_id: backend.process_id,
@@ -186,6 +189,7 @@ impl SharedTransaction {
         let drained = self.drain().await;
         let (ending, stream) = self.driver.finish();
         self.entrance.close().await;
+        self.driver.no_cancel().await;
         if let Some(lost) = ending.lost {
             let report = lost.0;
             let mut error = Error::new(report.message).because(report.detail);

@@ -4,6 +4,7 @@
 //! stream is taken back from it. Nothing here knows what is said on the connection afterwards.
 
 mod address;
+mod cancel;
 mod exchange;
 mod socket;
 mod startup;
@@ -12,12 +13,11 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use postgres_protocol::message::frontend;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
-use self::address::{Address, Endpoint};
+use self::address::Endpoint;
+pub(crate) use self::cancel::Canceller;
 pub(crate) use self::exchange::Answer;
 pub(crate) use self::socket::Socket;
 use self::startup::Failure;
@@ -109,57 +109,6 @@ impl Backend {
     /// A handle for cancelling what runs on this connection, independent of its stream.
     pub(crate) fn canceller(&self) -> Canceller {
         self.canceller.clone()
-    }
-}
-
-/// What a `CancelRequest` needs: the address that was connected to, and the key.
-#[derive(Clone)]
-pub(crate) struct Canceller {
-    process_id: i32,
-    secret_key: i32,
-    address: Address,
-    patience: Option<Duration>,
-}
-
-impl Canceller {
-    /// Sends a `CancelRequest` on a connection of its own, and waits until the server has closed that one.
-    ///
-    /// The server closes it only after it has signalled the backend, and a backend ignores a signal that finds it
-    /// between two commands. So what is dispatched after this returned can't be hit.
-    ///
-    /// # Errors
-    ///
-    /// If the server can't be reached. Whether there was something to cancel is never known.
-    pub(crate) async fn cancel(&self) -> Result<()> {
-        within(self.patience, self.request())
-            .await
-            .map_err(|error| {
-                Error::new(format!(
-                    "no CancelRequest got through to PostgreSQL at {}",
-                    self.address
-                ))
-                .because(error)
-                .help(
-                    "the server may have been stopped, or be out of connections; its log says more",
-                )
-            })
-    }
-
-    async fn request(&self) -> io::Result<()> {
-        let mut socket = Socket::connect(&self.address).await?;
-        let mut message = BytesMut::new();
-        frontend::cancel_request(self.process_id, self.secret_key, &mut message);
-        socket.write_all(&message).await?;
-        match socket.read(&mut [0]).await {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the server answered a CancelRequest, which has no answer",
-            )),
-            // A proxy in between may close in this way.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! as one rule is kept: *a task that stops polling while the backend still owes a reply wakes another that awaits one.*
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -29,16 +30,19 @@ const CHUNK: usize = 32 * 1024;
 /// How much may wait to be written to the backend before a client that sends more is told to wait.
 const BACKLOG: usize = 1 << 20;
 
+/// Sends a CancelRequest somewhere else, and calls back when its connection has closed.
+type Cancel = dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync;
+
 /// The stream of the real backend, which any runtime can poll.
-pub(crate) trait BackendStream: AsyncRead + AsyncWrite + Send + Unpin {
+pub(crate) trait BackendStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// No other runtime needs to be told of what comes.
     fn forget_other_runtimes(&mut self);
 }
 
 /// A multiplexer on a backend's stream, shared by all of its clients.
-#[derive(Debug)]
 pub(crate) struct Driver<S> {
     shared: Arc<Mutex<Shared<S>>>,
+    cancel: Arc<Cancel>,
     lease_timeout: Duration,
 }
 
@@ -46,8 +50,15 @@ impl<S> Clone for Driver<S> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            cancel: Arc::clone(&self.cancel),
             lease_timeout: self.lease_timeout,
         }
+    }
+}
+
+impl<S> fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
     }
 }
 
@@ -64,8 +75,6 @@ struct Shared<S> {
     finisher: Option<Waker>,
     /// A CancelRequest is to be sent.
     cancel_due: bool,
-    /// Who sends it.
-    canceller: Option<Waker>,
     /// Tasks to be woken when the lock is free.
     wakes: Vec<Waker>,
 }
@@ -86,7 +95,12 @@ struct ClientEnd {
 }
 
 impl<S: BackendStream> Driver<S> {
-    pub(crate) fn new(mux: Mux, stream: S, lease_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        mux: Mux,
+        stream: S,
+        lease_timeout: Duration,
+        cancel: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static,
+    ) -> Self {
         let shared = Shared {
             mux,
             stream: Some(stream),
@@ -96,11 +110,11 @@ impl<S: BackendStream> Driver<S> {
             clients: BTreeMap::new(),
             finisher: None,
             cancel_due: false,
-            canceller: None,
             wakes: Vec::new(),
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
+            cancel: Arc::new(cancel),
             lease_timeout,
         }
     }
@@ -165,28 +179,40 @@ impl<S: BackendStream> Driver<S> {
         });
     }
 
-    /// Waits until a CancelRequest is to be sent to the backend. Somebody must do so whenever there are clients that can
-    /// cancel, and call [`cancelled`](Self::cancelled) when its connection has closed.
-    pub(crate) async fn cancel_due(&self) {
+    /// Waits until no CancelRequest is on its way, because one could hit what is sent afterwards.
+    pub(crate) async fn no_cancel(&self) {
         poll_fn(|context| {
             self.with(|shared| {
-                if std::mem::take(&mut shared.cancel_due) {
+                if !shared.mux.is_canceling() {
                     return Poll::Ready(());
                 }
-                shared.canceller = Some(context.waker().clone());
+                shared.finisher = Some(context.waker().clone());
                 Poll::Pending
             })
         })
         .await;
     }
 
-    /// The connection of the CancelRequest has closed.
-    pub(crate) fn cancelled(&self) {
-        self.with(|shared| {
-            shared.mux.handle_cancelled(Instant::now());
-            shared.route();
-            shared.wake_one();
-        });
+    /// Has a CancelRequest sent. A driver that has gone by the time at which that is done had nothing to lose.
+    fn send_cancel(&self) {
+        let shared = Arc::downgrade(&self.shared);
+        let cancel = Arc::clone(&self.cancel);
+        let lease_timeout = self.lease_timeout;
+        (self.cancel)(Box::new(move || {
+            if let Some(shared) = shared.upgrade() {
+                let driver = Self {
+                    shared,
+                    cancel,
+                    lease_timeout,
+                };
+                driver.with(|shared| {
+                    shared.mux.handle_cancelled(Instant::now());
+                    shared.route();
+                    shared.wake_one();
+                    shared.wakes.extend(shared.finisher.take());
+                });
+            }
+        }));
     }
 
     /// Ends all sessions and gives the backend's stream back, with what there is to say of how the transaction stands.
@@ -208,7 +234,11 @@ impl<S: BackendStream> Driver<S> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let result = action(&mut shared);
         let wakes = std::mem::take(&mut shared.wakes);
+        let cancel_due = std::mem::take(&mut shared.cancel_due);
         drop(shared);
+        if cancel_due {
+            self.send_cancel();
+        }
         for waker in wakes {
             waker.wake();
         }
@@ -255,10 +285,7 @@ impl<S: BackendStream> Shared<S> {
                         self.wakes.extend(client.reader.take());
                     }
                 }
-                Transmit::Cancel => {
-                    self.cancel_due = true;
-                    self.wakes.extend(self.canceller.take());
-                }
+                Transmit::Cancel => self.cancel_due = true,
                 Transmit::Close(id) => {
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.closed = true;

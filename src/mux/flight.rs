@@ -262,8 +262,12 @@ pub(super) struct Flight {
     pub(super) intruder: Option<u8>,
     /// Its client may want it cancelled.
     pub(super) flushes_guard: bool,
+    /// It runs something, and not only prepares it.
+    pub(super) executes: bool,
     /// Its client wants it cancelled, which the backend doesn't know yet.
     pub(super) cancel: bool,
+    /// How often it was cancelled because nobody wants it any more.
+    pub(super) attempts: u8,
     /// The batch runs a COPY FROM STDIN, behind which nothing may be sent.
     pub(super) copies_in: bool,
     pub(super) script: Option<Script>,
@@ -302,7 +306,9 @@ impl Flight {
             awaits_copy: false,
             intruder: None,
             flushes_guard: false,
+            executes: false,
             cancel: false,
+            attempts: 0,
             copies_in: false,
             script: None,
             running: None,
@@ -363,6 +369,24 @@ impl Flight {
     /// There is something that could be cancelled.
     pub(super) fn runs(&self) -> bool {
         !self.steps.is_empty()
+    }
+
+    /// It is complete, and what it runs belongs to a block that it doesn't end and that hasn't failed yet.
+    pub(super) fn is_of_open_block(&self) -> bool {
+        let controls = self
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Control(_)));
+        let goes_on = self
+            .script
+            .as_ref()
+            .is_some_and(|script| !script.parts.is_empty());
+        self.ended
+            && self.ahead.is_open()
+            && !self.standing.is_failed()
+            && !controls
+            && !goes_on
+            && self.after_check.is_none()
     }
 
     /// All that a cancel could hit is the client's. Close and Sync it doesn't hit: they aren't interrupted.

@@ -167,6 +167,11 @@ impl Session {
         Some(message)
     }
 
+    /// What has come and has not been dealt with, in order.
+    pub(super) fn inbox(&self) -> impl Iterator<Item = &Message> {
+        self.inbox.iter()
+    }
+
     pub(super) fn clear_inbox(&mut self) {
         self.inbox.clear();
         self.boundaries = 0;

@@ -256,6 +256,9 @@ impl Mux {
     /// Time has passed: who has waited too long for an idle holder is told so.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        if let Some(flight) = self.flights.front_mut() {
+            flight.attempts = 0;
+        }
         while self.poll_timeout().is_some_and(|due| due <= now) {
             let Some(id) = self.queue.pop_front() else {
                 break;

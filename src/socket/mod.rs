@@ -3,7 +3,7 @@
 //! ```text
 //!  psql, another process --TCP--> admission --> relay --in memory--> session of the multiplexer
 //!                                     |
-//!                                CancelRequest --> the multiplexer says when --> the real backend
+//!                                CancelRequest --> the multiplexer
 //! ```
 //!
 //! It is opened when it is first asked for, and runs on one thread of its own, which ends with the transaction. What is
@@ -21,12 +21,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use futures_util::future::{Either, join, select};
+use futures_util::future::{Either, select};
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::backend::{Canceller, Socket};
+use crate::backend::Socket;
 use crate::error::{Error, Result};
 use crate::mux::driver::Driver;
 use crate::secret;
@@ -35,7 +35,6 @@ use admission::Admission;
 /// Where clients from outside join a shared transaction.
 pub(crate) struct Entrance {
     driver: Driver<Socket>,
-    canceller: Canceller,
     user: String,
     database: String,
     open: Mutex<Option<Listener>>,
@@ -62,15 +61,9 @@ impl Attendance {
 
 impl Entrance {
     /// The entrance to the driver's transaction; `user` and `database` are those of the backend's session.
-    pub(crate) fn new(
-        driver: Driver<Socket>,
-        canceller: Canceller,
-        user: &str,
-        database: &str,
-    ) -> Arc<Self> {
+    pub(crate) fn new(driver: Driver<Socket>, user: &str, database: &str) -> Arc<Self> {
         Arc::new(Self {
             driver,
-            canceller,
             user: user.to_owned(),
             database: database.to_owned(),
             open: Mutex::new(None),
@@ -118,7 +111,7 @@ impl Entrance {
             .expect("the sender is borrowed, so it is there");
     }
 
-    /// Ends the thread, once no cancel is on its way any more and what the sessions said last has been passed on.
+    /// Ends the thread, once what the sessions said last has been passed on.
     pub(crate) async fn close(&self) {
         let listener = self
             .open
@@ -183,7 +176,6 @@ impl Listener {
             },
             attendance: entrance.attendance.clone(),
         });
-        let canceller = entrance.canceller.clone();
         let (stop, stopped) = watch::channel(Stop::NotYet);
         let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new()
@@ -191,7 +183,7 @@ impl Listener {
             .spawn(move || {
                 // Dropped last, by a panic too.
                 let _end: oneshot::Sender<()> = end;
-                runtime.block_on(serve(socket, &reception, &canceller, stopped));
+                runtime.block_on(serve(socket, &reception, stopped));
             })
             .map_err(failed)?;
         Ok(Self {
@@ -247,12 +239,9 @@ impl Drop for Entered {
 async fn serve(
     socket: tokio::net::TcpListener,
     reception: &Arc<Reception>,
-    canceller: &Canceller,
     stop: watch::Receiver<Stop>,
 ) {
-    let accepts = until(stop.clone(), accept(socket, reception));
-    let cancels = cancel(stop.clone(), &reception.driver, canceller);
-    join(accepts, cancels).await;
+    until(stop.clone(), accept(socket, reception)).await;
     if *stop.borrow() == Stop::AtOnce {
         return;
     }
@@ -281,20 +270,10 @@ async fn accept(socket: tokio::net::TcpListener, reception: &Arc<Reception>) {
     attendance.send_modify(|attendance| attendance.closed = true);
 }
 
-/// Sends the CancelRequests that the multiplexer asks for. One that is on its way is awaited whatever happens: it could
-/// hit what is sent afterwards.
-async fn cancel(stop: watch::Receiver<Stop>, driver: &Driver<Socket>, canceller: &Canceller) {
-    while until(stop.clone(), driver.cancel_due()).await {
-        // Who asked is never told whether it worked, and one that can't be sent has hit nothing.
-        let _ = timeout(CANCEL_PATIENCE, canceller.cancel()).await;
-        driver.cancelled();
-    }
-}
-
-/// Whether this has come to its end before the stop was called.
-async fn until(mut stop: watch::Receiver<Stop>, work: impl Future<Output = ()>) -> bool {
+/// Works until the stop is called.
+async fn until(mut stop: watch::Receiver<Stop>, work: impl Future<Output = ()>) {
     let stopped = stop.wait_for(|&stop| stop != Stop::NotYet);
-    matches!(select(pin!(stopped), pin!(work)).await, Either::Right(_))
+    select(pin!(stopped), pin!(work)).await;
 }
 
 fn url(user: &str, password: Option<&str>, address: SocketAddr, database: &str) -> String {
@@ -325,9 +304,6 @@ fn encoded(text: &str) -> String {
 
 /// How long a client may take to read what its session said last.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// How long a CancelRequest may take.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long nothing is accepted after that has failed.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -13,6 +13,7 @@ mod handlers;
 mod kept;
 mod live;
 mod notify;
+mod orphans;
 mod socket;
 mod stage;
 mod wire;

@@ -1,19 +1,33 @@
-//! A client asks for what it runs to be cancelled.
+//! What runs is cancelled: because its client asks for that, or because nobody wants it any more.
+//!
+//! A statement is **orphaned** when the future that awaited it was dropped, as that of an HTTP request is whose client has
+//! given up. A driver then sends the ROLLBACK of its block right behind, and PostgreSQL goes on with the statement until
+//! it is done. On connections of their own the others would not notice. Here they wait for their turn, so the statement
+//! is cancelled as soon as one does, or the next user of the same client: what it has done is rolled back anyway.
 //!
 //! A CancelRequest reaches the backend on a connection of its own, so it hits whatever runs when it arrives. It must hit
 //! the batch of the session that asked and nothing else: not the next session's, and never a statement that moves the
 //! standing savepoint, because what was acknowledged before would be undone with it. Two things see to that:
 //!
 //! * it is sent only once the backend has answered everything of the multiplexer's own that it could hit, for which the
-//!   prologue of a session whose client can cancel ends with a Flush;
+//!   prologue of what may be cancelled ends with a Flush;
 //! * until the connection that it goes over has closed, which the server does after the signal was given, the backend is
 //!   sent nothing. A signal that finds it between two messages is ignored.
 
 use std::time::Instant;
 
 use super::Mux;
+use crate::mux::command::Command;
+use crate::mux::message::frontend;
 use crate::mux::report;
 use crate::mux::session::Phase;
+
+/// How often an orphaned statement is cancelled without a pause. A signal that comes before the backend has begun with the
+/// statement is lost, but one that ignores them must not be stormed.
+const ATTEMPTS: u8 = 16;
+
+/// Nothing longer is looked at to see whether it is a ROLLBACK.
+const LONGEST_ROLLBACK: usize = 200;
 
 impl Mux {
     /// A CancelRequest has come. As with PostgreSQL, one that names no session, or one that runs nothing, does nothing.
@@ -49,16 +63,54 @@ impl Mux {
         self.canceling = false;
     }
 
+    /// A CancelRequest is on its way.
+    pub(crate) fn is_canceling(&self) -> bool {
+        self.canceling
+    }
+
     /// Whether a CancelRequest is to be sent now. If so, the backend is sent nothing else until it has closed.
     pub(super) fn take_cancel(&mut self) -> bool {
-        let [flight] = self.flights.make_contiguous() else {
-            return false;
-        };
-        if self.canceling || !flight.cancel || !flight.is_cancellable() {
+        if self.canceling || self.flights.len() != 1 {
             return false;
         }
+        let is_orphaned = self.is_orphaned();
+        let Some(flight) = self.flights.front_mut() else {
+            return false;
+        };
+        if !(flight.cancel || is_orphaned) || !flight.is_cancellable() {
+            return false;
+        }
+        flight.attempts += u8::from(!flight.cancel);
         flight.cancel = false;
         self.canceling = true;
         true
+    }
+
+    /// Whether somebody waits for what will be rolled back whatever comes of it.
+    fn is_orphaned(&self) -> bool {
+        let Some(flight) = self.flights.front() else {
+            return false;
+        };
+        let Some(session) = self.sessions.get(&flight.session) else {
+            return false;
+        };
+        if flight.attempts >= ATTEMPTS || !flight.is_of_open_block() {
+            return false;
+        }
+        let is_awaited = !self.queue.is_empty();
+        let mut inbox = session.inbox();
+        for message in inbox.by_ref() {
+            if message.tag() != frontend::QUERY || message.frame().len() > LONGEST_ROLLBACK {
+                break;
+            }
+            match message.fields().string().map(|sql| self.only_command(&sql)) {
+                // A pool may have given the client to somebody else already.
+                Some(Command::Rollback { .. }) => return is_awaited || inbox.next().is_some(),
+                // A driver sends one for each block within the block.
+                Some(Command::RollbackTo(_)) => {}
+                _ => break,
+            }
+        }
+        is_awaited && session.gone && !session.has_request()
     }
 }

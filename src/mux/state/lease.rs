@@ -3,6 +3,7 @@
 use super::Mux;
 use crate::mux::block::{Block, Executed, Guard, Standing};
 use crate::mux::flight::Flight;
+use crate::mux::message::frontend;
 use crate::mux::message::to_session::Report;
 use crate::mux::report;
 use crate::mux::session::{Phase, SessionId};
@@ -60,6 +61,12 @@ impl Mux {
         };
         let mut flight = Box::new(Flight::new(id, standing));
         flight.flushes_guard = session.key.is_some();
+        flight.executes = session.batch().any(|message| {
+            matches!(
+                message.tag(),
+                frontend::QUERY | frontend::EXECUTE | frontend::FUNCTION_CALL
+            )
+        });
         flight.alone = flight.flushes_guard;
         flight.sent = sent;
         if !session.tables.is_empty() {

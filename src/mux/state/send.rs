@@ -200,7 +200,10 @@ impl Mux {
             let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
             self.run_text(flight, format!("SET TRANSACTION {mode}"), || Reader::Guard);
         }
-        if flight.flushes_guard && (!moves.is_empty() || read_only.is_some()) {
+        // What runs in a block may turn out to be an orphan that somebody waits for.
+        let may_be_orphaned = flight.executes && flight.ahead.is_open();
+        let may_be_cancelled = flight.flushes_guard || may_be_orphaned;
+        if may_be_cancelled && (!moves.is_empty() || read_only.is_some()) {
             self.put(&to_backend::flush());
         }
     }
