@@ -133,7 +133,7 @@ impl Ready {
     async fn is_clean(&mut self) -> Result<bool> {
         let answers = self.backend.receive_all().await?;
         let failed = answers.iter().any(|answer| answer.error().is_some());
-        Ok(!failed && self.backend.is_quiet().await)
+        Ok(!failed && self.backend.is_quiet())
     }
 }
 

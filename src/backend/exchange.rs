@@ -1,12 +1,9 @@
 //! Plain question and answer on a backend that no session uses.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Backend;
 use crate::error::{Error, Result};
@@ -125,13 +122,8 @@ impl Backend {
     }
 
     /// Whether the backend has nothing to say, as one that lives and was asked for nothing. It isn't waited for.
-    pub(crate) async fn is_quiet(&mut self) -> bool {
-        let mut byte = [0];
-        let mut byte = ReadBuf::new(&mut byte);
-        let read = poll_fn(|context| {
-            Poll::Ready(Pin::new(&mut self.stream).poll_read(context, &mut byte))
-        });
-        read.await.is_pending() && self.owed == 0 && self.unread.is_empty()
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.owed == 0 && self.unread.is_empty() && self.stream.is_quiet()
     }
 
     fn set_parameter(&mut self, name: &str, value: &str) {

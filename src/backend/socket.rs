@@ -1,6 +1,6 @@
 //! A connected stream that any tokio runtime can poll.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net;
 #[cfg(unix)]
 use std::os::unix::net as unix;
@@ -65,6 +65,17 @@ impl Socket {
         if let Ok(here) = Handle::try_current().map(|handle| handle.id()) {
             self.registrations.retain(|(id, _)| *id == here);
         }
+    }
+
+    /// Whether nothing has come, neither bytes nor the end. What has come is lost.
+    pub(super) fn is_quiet(&self) -> bool {
+        // A runtime learns of it only when its reactor has run, so the socket itself is asked.
+        let read = match &self.connection {
+            Connection::Tcp(stream) => (&mut &*stream).read(&mut [0]),
+            #[cfg(unix)]
+            Connection::Unix(stream) => (&mut &*stream).read(&mut [0]),
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The stream as the current runtime sees it.

@@ -368,3 +368,19 @@ async fn a_stopped_server_is_told_by_connect_and_by_cancel() {
         "{words}"
     );
 }
+
+#[tokio::test]
+async fn a_connection_that_has_ended_is_not_quiet() {
+    let server = server();
+    for (mut config, place) in transports(&server) {
+        let mut backend = Backend::connect(config.user("r_trust")).await.unwrap();
+        // As it is when it was kept: no runtime has been told to watch it.
+        backend.stream.forget_runtimes();
+        assert!(backend.is_quiet(), "{place}");
+
+        let mut other = Backend::connect(&config).await.unwrap();
+        let end = format!("SELECT pg_terminate_backend({}, 5000)", backend.process_id);
+        assert_eq!(ask(&mut other, &end).await, ["t", "SELECT 1"], "{place}");
+        assert!(!backend.is_quiet(), "{place}");
+    }
+}
