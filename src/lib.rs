@@ -77,7 +77,8 @@
 //! * Sequences are not rolled back, which is PostgreSQL's nature: ids differ from run to run.
 //! * `now()` stands still for the whole test, as it does in any transaction; `clock_timestamp()` moves.
 //! * Two transaction blocks never run at the same time, so isolation levels are accepted and not exercised.
-//! * What belongs to a connection is shared: settings, temporary tables and advisory locks.
+//! * What belongs to a connection is shared: temporary tables and advisory locks. Settings are not, if the text of the
+//!   statement names them: `set_config($1, $2, true)` sets for all.
 //! * What triggers and functions notify is not delivered, because the outer transaction is never committed. `NOTIFY` and
 //!   `SELECT pg_notify(...)` are, where they are statements of their own.
 //! * What can't run in a transaction block (`VACUUM`, `CREATE DATABASE`, `CREATE INDEX CONCURRENTLY`) can't run here.

@@ -59,6 +59,11 @@ impl Block {
         matches!(self, Self::Open(_))
     }
 
+    /// It holds work on the backend.
+    pub(crate) fn holds_backend(&self) -> bool {
+        matches!(self, Self::Open(open) if open.started)
+    }
+
     /// A batch was refused before it reached the backend.
     pub(crate) fn fail(&mut self) {
         if let Self::Open(open) = self {
@@ -175,6 +180,8 @@ pub(crate) enum Move {
     RollBack,
     /// Rolls back to the one on top.
     RollBackNested,
+    /// Puts the session's settings in force.
+    HandOver,
 }
 
 /// What has to reach the backend before a transaction's first message.
@@ -204,7 +211,7 @@ impl Done {
     }
 }
 
-const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
+pub(crate) const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
 const ACTIVE_SQL_TRANSACTION: &str = "25001";
 const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
 
@@ -216,8 +223,9 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// A message is about to be sent: begins the transaction it belongs to, and says what must precede it.
-    pub(crate) fn start(&mut self) -> Option<Prologue> {
+    /// A message is about to be sent: begins the transaction it belongs to, and says what must precede it. The settings
+    /// are handed over where no ROLLBACK TO reaches them: when the standing savepoint is released, before it is set.
+    pub(crate) fn start(&mut self, hands_over: bool) -> Option<Prologue> {
         let read_only = match &mut self.block {
             Block::Implicit => return None,
             Block::Open(open) if open.started && open.in_mode => return None,
@@ -231,15 +239,32 @@ impl Standing {
                 None
             }
         };
-        let moves = self.move_guard();
+        let moves = self.move_guard(hands_over);
         Some(Prologue { moves, read_only })
     }
 
     /// Makes the standing savepoint guard what comes next.
-    fn move_guard(&mut self) -> &'static [Move] {
+    fn move_guard(&mut self, hands_over: bool) -> &'static [Move] {
         let work = std::mem::replace(&mut self.guard.work, Work::UnderWay);
         match (work, self.guard.depth) {
-            (Work::None | Work::UnderWay, _) => &[],
+            (Work::UnderWay, _) => &[],
+            (Work::Undone, 0) if hands_over => {
+                &[Move::RollBack, Move::Release, Move::HandOver, Move::Set]
+            }
+            (Work::Undone, _) if hands_over => {
+                self.guard.depth = 0;
+                &[
+                    Move::RollBackNested,
+                    Move::Release,
+                    Move::HandOver,
+                    Move::Set,
+                ]
+            }
+            (Work::None | Work::Plain | Work::Kept, _) if hands_over => {
+                self.guard.depth = 0;
+                &[Move::Release, Move::HandOver, Move::Set]
+            }
+            (Work::None, _) => &[],
             (Work::Plain, depth) if depth < NESTING => {
                 self.guard.depth = depth + 1;
                 &[Move::Nest]
@@ -382,7 +407,7 @@ impl Standing {
 
     /// The block holds work on the backend, so no other session may speak to it.
     pub(crate) fn holds_backend(&self) -> bool {
-        matches!(&self.block, Block::Open(open) if open.started)
+        self.block.holds_backend()
     }
 
     pub(crate) fn is_open(&self) -> bool {

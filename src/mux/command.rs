@@ -174,6 +174,11 @@ impl Command {
         )
     }
 
+    /// Whether it ends a transaction block.
+    pub(crate) fn ends_block(&self) -> bool {
+        matches!(self, Self::Commit { .. } | Self::Rollback { .. })
+    }
+
     /// The command tag with which PostgreSQL reports that the command has succeeded, where it is always the same and
     /// the multiplexer may have to say so itself. A COMMIT that finds its block failed is answered as [`ROLLBACK`].
     pub(crate) fn tag(&self) -> Option<&'static str> {

@@ -28,7 +28,10 @@ pub(super) fn is_looked_at(command: &Command) -> bool {
         || needs_block(command).is_some()
         || matches!(
             command,
-            Command::PrepareTransaction | Command::CreateDeferrable | Command::PgNotify { .. }
+            Command::PrepareTransaction
+                | Command::CreateDeferrable
+                | Command::PgNotify { .. }
+                | Command::Set { local: true, .. }
         )
 }
 
@@ -74,6 +77,21 @@ pub(super) fn refused_outside_block(
     // The statements of one simple query form an implicit block, which is enough for LOCK and DECLARE.
     let name = needs_block(command).filter(|_| is_savepoint || !several)?;
     Some(block::needs_block(name))
+}
+
+/// What is said of a statement that has no effect outside of a transaction block, which the backend is always in.
+pub(super) fn warned_outside_block(
+    command: &Command,
+    standing: &Standing,
+    several: bool,
+) -> Option<Report> {
+    let is_local = matches!(command, Command::Set { local: true, .. });
+    (is_local && !several && !standing.is_open()).then(|| {
+        Report::warning(
+            block::NO_ACTIVE_SQL_TRANSACTION,
+            "SET LOCAL can only be used in transaction blocks",
+        )
+    })
 }
 
 /// Applies a control statement.

@@ -11,11 +11,13 @@ use bytes::Bytes;
 
 use super::block::{Block, Executed, Standing};
 use super::command::{Command, OnCommit};
+use super::message::to_session::Report;
 use super::message::{Message, backend};
 use super::naming::Naming;
 use super::on_commit::Table;
 use super::rewrite::{Replacement, Shifts};
 use super::session::{Prepared, Session, SessionId};
+use super::settings::Change;
 
 /// What must happen next in a flight.
 #[derive(Debug)]
@@ -31,7 +33,9 @@ pub(super) enum Step {
     /// The message before has done this.
     Did(Effect),
     /// The session's transaction begins.
-    Start,
+    Start { hands_over: bool },
+    /// The client is told this, and what comes next is not affected.
+    Tell(Report),
     /// A control statement takes effect, and its client is told.
     Control(Command),
 }
@@ -212,10 +216,12 @@ pub(super) enum Part {
     Statements {
         range: std::ops::Range<usize>,
         copies_in: bool,
+        changes: Vec<Change>,
     },
     Control {
         range: std::ops::Range<usize>,
         command: Command,
+        changes: Vec<Change>,
     },
 }
 
@@ -482,7 +488,8 @@ impl Flight {
                 Step::Rewritten(_)
                 | Step::Ran(_)
                 | Step::Did(_)
-                | Step::Start
+                | Step::Start { .. }
+                | Step::Tell(_)
                 | Step::Control(_) => {}
             }
         }

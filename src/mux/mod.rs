@@ -25,6 +25,7 @@
 //! | [`naming`], [`held`], [`rewrite`] | how a statement is sent with names other than its client's |
 //! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
+//! | [`settings`], [`parameters`] | which settings are whose, and what of them a client was told |
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
 //! | [`report`] | what a session is told when something goes wrong |
@@ -45,9 +46,11 @@ mod naming;
 mod notify;
 mod on_commit;
 pub(crate) mod own;
+mod parameters;
 mod report;
 mod rewrite;
 mod session;
+mod settings;
 pub(crate) mod split;
 mod state;
 mod value;

@@ -27,7 +27,7 @@ impl Naming {
     pub(super) fn of(command: &Command, sql: Bytes, shifts: Shifts) -> Option<Self> {
         match command {
             Command::Prepare(name) => {
-                let mut prepared = Prepared::new(Command::Other, sql);
+                let mut prepared = Prepared::new(Command::Other, sql, true);
                 prepared.shifts = shifts;
                 Some(Self::Gives(bytes(name.as_bytes()), Box::new(prepared)))
             }

@@ -42,16 +42,17 @@ pub(crate) fn preparation() -> Vec<Message> {
     ]
 }
 
-/// The prepared statement that moves the standing savepoint.
-pub(super) fn statement(step: Move) -> &'static [u8] {
-    match step {
+/// The prepared statement that moves the standing savepoint, if that is what moves.
+pub(super) fn statement(step: Move) -> Option<&'static [u8]> {
+    Some(match step {
         Move::Begin => BEGIN,
         Move::Release => RELEASE,
         Move::Set => SET,
         Move::Nest => NEST,
         Move::RollBack => ROLLBACK_TO,
         Move::RollBackNested => ROLLBACK_TO_NESTED,
-    }
+        Move::HandOver => return None,
+    })
 }
 
 /// Rolls back to the lowest of the standing savepoints, or to the one on top. It fails where that, and so the outer

@@ -15,7 +15,10 @@ use super::message::to_session::Report;
 use super::message::{Message, frontend, to_session};
 use super::notify::Mailbox;
 use super::on_commit::Table;
+use super::parameters::Parameters;
 use super::rewrite::Shifts;
+use super::settings::{self, Change, Settings};
+use super::value::Name;
 
 /// Names one virtual session for the life of a shared transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,21 +63,23 @@ pub(super) struct Prepared {
     pub(super) executed: Executed,
     /// Of a text that was rewritten before it was sent.
     pub(super) shifts: Shifts,
+    /// What running it does to settings.
+    pub(super) changes: Vec<Change>,
     /// Of a portal of a control statement, which the backend doesn't run: it was run here.
     pub(super) spent: bool,
 }
 
 impl Prepared {
-    pub(super) fn new(command: Command, sql: Bytes) -> Self {
+    pub(super) fn new(command: Command, sql: Bytes, scs: bool) -> Self {
         // A setting can be made READ ONLY in this way, too, which ends with its subtransaction.
-        let sets = sql
-            .windows(SET_CONFIG.len())
-            .any(|text| text.eq_ignore_ascii_case(SET_CONFIG));
         let executed = match command {
-            Command::Other | Command::PgNotify { .. } if !sets => Executed::Plain,
+            Command::Other | Command::PgNotify { .. } if !settings::mentions_set_config(&sql) => {
+                Executed::Plain
+            }
             _ => Executed::Anything,
         };
         Self {
+            changes: settings::changes(&command, &sql, scs),
             command,
             sql,
             executed,
@@ -82,9 +87,12 @@ impl Prepared {
             spent: false,
         }
     }
-}
 
-const SET_CONFIG: &[u8] = b"set_config";
+    /// It can be run again if it turns out that it has not been run.
+    pub(super) fn is_plain(&self) -> bool {
+        self.command == Command::Other && self.executed == Executed::Plain
+    }
+}
 
 /// One virtual session.
 #[derive(Debug)]
@@ -112,6 +120,9 @@ pub(super) struct Session {
     pub(super) gone: bool,
     /// The process id and the secret key with which the client may cancel what it runs.
     pub(super) key: Option<(i32, i32)>,
+    /// What the client was told of its settings, now and before its transaction began.
+    told: Parameters,
+    told_before: Parameters,
     /// What the client calls itself.
     pub(super) application_name: String,
     /// The statement that opened the block, and the last one that was sent.
@@ -121,7 +132,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId) -> Self {
+    pub(super) fn new(id: SessionId, defaults: Parameters) -> Self {
         Self {
             id,
             name_prefix: format!("{NAME_MARK}{}{NAME_MARK}", id.0).into(),
@@ -137,6 +148,8 @@ impl Session {
             outbox: BytesMut::new(),
             gone: false,
             key: None,
+            told: defaults.clone(),
+            told_before: defaults,
             application_name: String::new(),
             begin_sql: Bytes::new(),
             last_sql: Bytes::new(),
@@ -233,6 +246,67 @@ impl Session {
             }
             Err(report) => self.send(&report.message()),
         }
+    }
+
+    /// Tells the client which of its settings have changed, as the backend has just reported them.
+    pub(super) fn tell_settings(&mut self, reported: &Parameters, settings: &Settings) {
+        if self.told.is_copy_of(reported) {
+            return;
+        }
+        for (name, value) in reported.iter() {
+            // It is what the client called itself, until the client says otherwise.
+            if name == "application_name" {
+                if !settings.has_set(self.id, name) || self.application_name == value {
+                    continue;
+                }
+                value.clone_into(&mut self.application_name);
+            } else if self.told.get(name) == Some(value) {
+                continue;
+            }
+            self.send(&to_session::parameter_status(name, value));
+        }
+        self.told = reported.clone();
+    }
+
+    /// What running a statement does to settings, also if it is an EXECUTE of another.
+    pub(super) fn changes_by(&self, prepared: &Prepared) -> Vec<Change> {
+        match &prepared.command {
+            Command::Execute(name) => self.changes_by_execute(name),
+            _ => prepared.changes.clone(),
+        }
+    }
+
+    pub(super) fn changes_by_execute(&self, name: &Name) -> Vec<Change> {
+        let named = self.statements.get(name.as_bytes());
+        named.map_or_else(Vec::new, |named| named.changes.clone())
+    }
+
+    /// Its transaction begins.
+    pub(super) fn note_settings(&mut self) {
+        self.told_before = self.told.clone();
+    }
+
+    /// Its transaction is over, so that what it has set LOCAL, or all that it has set, isn't in force any more.
+    pub(super) fn take_back_settings(&mut self, settings: &Settings, is_undone: bool) {
+        if self.told.is_copy_of(&self.told_before) {
+            return;
+        }
+        let mut told = self.told.clone();
+        for (name, value) in self.told_before.clone().iter() {
+            if name != "application_name"
+                && self.told.get(name) != Some(value)
+                && (is_undone || settings.is_local(name))
+            {
+                self.send(&to_session::parameter_status(name, value));
+                told.set(name, value);
+            }
+        }
+        self.told = told;
+    }
+
+    /// Whether a backslash is an ordinary character in the client's plain strings.
+    pub(super) fn standard_conforming_strings(&self) -> bool {
+        self.told.standard_conforming_strings()
     }
 
     /// Remembers which statement opened the block, for those who wait for its end.

@@ -28,7 +28,9 @@ use super::garbage::Garbage;
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
 use super::on_commit::{Table, Tables};
+use super::parameters::Parameters;
 use super::session::{Phase, Session, SessionId};
+use super::settings::Settings;
 use super::{own, report};
 
 /// Bytes that a session's client hasn't read yet, above which the backend isn't read unless somebody else waits.
@@ -91,9 +93,11 @@ pub(crate) struct Mux {
     vanished: Vec<(SessionId, Table)>,
     deferral: Deferral,
     lease_timeout: Duration,
-    /// The server's ParameterStatus values, in the order in which it reported them.
-    parameters: Vec<(String, String)>,
-    standard_conforming_strings: bool,
+    settings: Settings,
+    /// What the server reports of a session that has set nothing.
+    defaults: Parameters,
+    /// What the server has reported last, whosever settings are in force.
+    reported: Parameters,
     gate_closed: bool,
     lost: Option<Lost>,
     /// When the last input came.
@@ -112,7 +116,8 @@ impl Mux {
         lease_timeout: Duration,
         now: Instant,
     ) -> Self {
-        let mut mux = Self {
+        let defaults = Parameters::new(parameters);
+        Self {
             sessions: BTreeMap::new(),
             next_session: 1,
             lease: None,
@@ -126,18 +131,15 @@ impl Mux {
             vanished: Vec::new(),
             deferral,
             lease_timeout,
-            parameters: Vec::new(),
-            standard_conforming_strings: true,
+            settings: Settings::default(),
+            reported: defaults.clone(),
+            defaults,
             gate_closed: false,
             lost: None,
             now,
             to_backend: BytesMut::new(),
             dirty: VecDeque::new(),
-        };
-        for (name, value) in parameters {
-            mux.set_parameter(name, value);
         }
-        mux
     }
 
     /// The same over a backend that is in the outer transaction already, as most transcripts have it.
@@ -150,7 +152,8 @@ impl Mux {
     pub(crate) fn handle_connect(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        self.sessions.insert(id, Box::new(Session::new(id)));
+        self.sessions
+            .insert(id, Box::new(Session::new(id, self.defaults.clone())));
         id
     }
 
@@ -173,8 +176,8 @@ impl Mux {
         }
         session.phase = Phase::Ready;
         session.send(&to_session::authentication_ok());
-        for (name, value) in &self.parameters {
-            let value = match &name[..] {
+        for (name, value) in self.defaults.iter() {
+            let value = match name {
                 "application_name" => application_name,
                 _ => value,
             };
@@ -376,13 +379,9 @@ impl Mux {
             .any(|flight| flight.session == id && !flight.is_void)
     }
 
-    /// The value of a setting that the server reports.
+    /// The value of a setting that the server reports, for a session that has set nothing.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        let mut parameters = self.parameters.iter();
-        // Names of settings have no case.
-        parameters
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.clone())
+        self.defaults.get(name).map(str::to_owned)
     }
 
     /// The SQL of the statement that the backend works on.
@@ -397,16 +396,6 @@ impl Mux {
         match &self.lost {
             Some(Lost(report)) => Some(report.clone()),
             None => self.gate_closed.then(report::gate_closed),
-        }
-    }
-
-    fn set_parameter(&mut self, name: String, value: String) {
-        if name == "standard_conforming_strings" {
-            self.standard_conforming_strings = value == "on";
-        }
-        match self.parameters.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value,
-            None => self.parameters.push((name, value)),
         }
     }
 

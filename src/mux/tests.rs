@@ -16,6 +16,7 @@
 //! cancelled              the connection of the CancelRequest to the backend has closed
 //! outside                (first line) the backend has not begun the outer transaction yet
 //! deferrable  "s.c"      (first line) the database has a deferrable constraint, this one deferred initially
+//! reports  TimeZone  UTC (first line) the server reports this of a session that has set nothing
 //! ```
 //!
 //! With `UPDATE_TRACES=1` the outputs in the files are rewritten as they are now, to be read before they are kept.
@@ -125,6 +126,11 @@ impl Replay {
             }
             ["outside"] => {
                 self.mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);
+            }
+            ["reports", name, value] => {
+                let parameters = vec![((*name).to_owned(), (*value).to_owned())];
+                self.mux =
+                    Mux::new(parameters, Deferral::None, Duration::from_secs(2), self.now).begun();
             }
             ["clock", seconds] => {
                 self.now += Duration::from_secs_f64(seconds.parse().expect("seconds"));

@@ -23,7 +23,8 @@ use super::reply::unexpected;
 use crate::mux::command::Command;
 use crate::mux::flight::{Flight, Progress, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, frontend};
-use crate::mux::session::{Phase, Session, SessionId};
+use crate::mux::session::{Phase, Prepared, Session, SessionId};
+use crate::mux::settings;
 use crate::mux::split;
 
 /// How many batches are under way at the most. A failure repeats all that were sent behind it.
@@ -49,13 +50,15 @@ impl Mux {
         let expected = last.expected();
         let under_way = self.flights.iter().filter(|flight| !flight.is_void);
         !expected.holds_backend()
+            && !self.settings.needs_handover(id)
             && !expected.guard.is_undone()
             && under_way.count() < DEPTH
-            && self.is_plain_batch(session)
+            && Self::is_plain_batch(session)
     }
 
     /// Whether a batch is complete and runs only what can be run again if it turns out that it has not been run.
-    fn is_plain_batch(&self, session: &Session) -> bool {
+    fn is_plain_batch(session: &Session) -> bool {
+        let scs = session.standard_conforming_strings();
         let mut portal = None;
         let mut ends = false;
         for message in session.batch() {
@@ -63,11 +66,11 @@ impl Mux {
             let is_plain = match message.tag() {
                 frontend::QUERY => {
                     ends = true;
-                    fields.string().is_some_and(|sql| self.is_plain_text(&sql))
+                    fields.string().is_some_and(|sql| is_plain_text(&sql, scs))
                 }
                 frontend::PARSE => {
                     let (_, sql) = (fields.string(), fields.string());
-                    sql.is_some_and(|sql| self.is_plain_text(&sql))
+                    sql.is_some_and(|sql| is_plain_text(&sql, scs))
                 }
                 frontend::BIND => {
                     portal = fields.string();
@@ -76,7 +79,7 @@ impl Mux {
                         && session
                             .statements
                             .get(&statement)
-                            .is_none_or(|prepared| prepared.command == Command::Other)
+                            .is_none_or(Prepared::is_plain)
                 }
                 frontend::EXECUTE => portal.is_some() && fields.string() == portal,
                 frontend::DESCRIBE | frontend::CLOSE => true,
@@ -91,13 +94,6 @@ impl Mux {
             }
         }
         ends
-    }
-
-    fn is_plain_text(&self, sql: &[u8]) -> bool {
-        let scs = self.standard_conforming_strings;
-        split::statements(sql, scs)
-            .into_iter()
-            .all(|range| Command::of(&sql[range], scs) == Command::Other)
     }
 
     /// The batch ahead has failed: whoever follows waits for its turn again.
@@ -163,4 +159,11 @@ impl Mux {
         }
         Ok(())
     }
+}
+
+fn is_plain_text(sql: &[u8], scs: bool) -> bool {
+    !settings::mentions_set_config(sql)
+        && split::statements(sql, scs)
+            .into_iter()
+            .all(|range| Command::of(&sql[range], scs) == Command::Other)
 }

@@ -50,6 +50,9 @@ impl Mux {
             return;
         };
         session.phase = Phase::Running;
+        if !session.block.holds_backend() {
+            session.note_settings();
+        }
         self.idle_since = None;
         let sent = match guard {
             Some(_) => session.batch().cloned().collect(),

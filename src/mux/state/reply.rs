@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Mux;
+use super::send::only_command;
 use crate::mux::block::Executed;
 use crate::mux::command::Command;
 use crate::mux::control;
@@ -41,9 +42,19 @@ impl Mux {
                         session.note(&command);
                     }
                 }
-                Some(Step::Start) => {
+                Some(&Step::Start { hands_over }) => {
                     flight.steps.pop_front();
-                    flight.standing.start();
+                    flight.standing.start(hands_over);
+                }
+                Some(Step::Tell(_)) => {
+                    let Some(Step::Tell(report)) = flight.steps.pop_front() else {
+                        return;
+                    };
+                    let id = flight.session;
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.send(&report.message());
+                        self.dirty.push_back(id);
+                    }
                 }
                 Some(Step::Control(_)) => {
                     let Some(Step::Control(command)) = flight.steps.pop_front() else {
@@ -51,12 +62,16 @@ impl Mux {
                     };
                     let done = control::apply(&mut flight.standing, &command);
                     let id = flight.session;
+                    let guard = flight.standing.guard;
                     if let Some(mut session) = self.sessions.remove(&id) {
                         session.note_block(&command, &flight.standing, self.now);
                         if let Ok(done) = &done {
                             self.note_control(&mut session, &command, done.tag);
                         }
                         session.tell(done);
+                        if command.ends_block() {
+                            session.take_back_settings(&self.settings, guard.is_undone());
+                        }
                         self.sessions.insert(id, session);
                         self.dirty.push_back(id);
                     }
@@ -278,7 +293,7 @@ impl Mux {
         // A function that ends its transaction can't do so anywhere.
         let is_function = || {
             let session = self.sessions.get(&flight.session)?;
-            let command = self.only_command(&session.last_sql);
+            let command = only_command(&session.last_sql, session.standard_conforming_strings());
             Some(!matches!(command, Command::Call | Command::Do))
         };
         let of_function =
@@ -316,6 +331,7 @@ impl Mux {
                 if !flight.standing.is_open() {
                     self.end_transaction(&mut session, !flight.failed);
                 }
+                session.tell_settings(&self.reported, &self.settings);
                 session.send_ready(flight.standing.block.status());
                 self.dirty.push_back(session.id);
             }
@@ -391,12 +407,11 @@ impl Mux {
     pub(super) fn on_parameter_status(&mut self, message: &Message) {
         let mut fields = message.fields();
         if let (Some(name), Some(value)) = (fields.string(), fields.string()) {
-            self.set_parameter(
-                String::from_utf8_lossy(&name).into_owned(),
-                String::from_utf8_lossy(&value).into_owned(),
+            self.reported.set(
+                &String::from_utf8_lossy(&name),
+                &String::from_utf8_lossy(&value),
             );
         }
-        self.forward(message);
     }
 
     /// Whether the backend's next reply is to the guard.

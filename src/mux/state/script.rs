@@ -11,7 +11,7 @@ use super::Mux;
 use crate::mux::block::{self, Block, Executed};
 use crate::mux::command::Command;
 use crate::mux::control;
-use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script};
+use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script, Step};
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Fields, Message, to_backend, to_session};
 use crate::mux::naming::Naming;
@@ -19,6 +19,7 @@ use crate::mux::on_commit::Table;
 use crate::mux::own;
 use crate::mux::rewrite::{self, Rewritten, Shifts};
 use crate::mux::session::Session;
+use crate::mux::settings::{self, Change};
 use crate::mux::split;
 
 impl Mux {
@@ -34,10 +35,11 @@ impl Mux {
             self.put(message);
             return flight.expect(Request::Query, Reader::Client);
         };
-        let runs = !split::statements(&sql, self.standard_conforming_strings).is_empty();
+        let scs = session.standard_conforming_strings();
+        let runs = !split::statements(&sql, scs).is_empty();
         session.forget_unnamed(runs, &mut self.garbage);
         session.last_sql = sql.clone();
-        let script = self.script(session, sql.clone());
+        let script = cut(session, sql.clone(), scs);
         flight.executed = Executed::Anything;
         flight.alone |= !script.is_plain();
         let is_cut = script.parts.len() > 1;
@@ -81,77 +83,6 @@ impl Mux {
         flight.expect(Request::Sync, Reader::Guard);
     }
 
-    /// Cuts a simple query where transaction control has to be looked at.
-    ///
-    /// UNLISTEN, which pools send for good measure, is not looked at where there is nothing that it could end.
-    pub(super) fn script(&self, session: &Session, text: Bytes) -> Script {
-        let mut may_listen = session.mailbox.may_listen();
-        let scs = self.standard_conforming_strings;
-        let statements: Vec<_> = split::statements(&text, scs).into_iter().collect();
-        let mut parts: VecDeque<Part> = VecDeque::new();
-        let mut replacements = Vec::new();
-        let mut effects = VecDeque::new();
-        let mut declares = Vec::new();
-        for (number, range) in statements.iter().enumerate() {
-            let command = Command::of(&text[range.clone()], scs);
-            let replaced = session.replacements(&text, range.clone(), &command, scs, &declares);
-            replacements.extend(replaced);
-            let command = session.resolve(command);
-            let sql = text.slice(range.clone());
-            let effect = Naming::of(&command, sql, Shifts::default()).map(Effect::Names);
-            let effect = effect.or_else(|| Table::of(&command).map(Effect::Creates));
-            let effect = effect.or_else(|| session.effect_on_cursors(&command, &declares));
-            match &command {
-                Command::DeclareCursor { name, hold } if !hold || effect.is_some() => {
-                    declares.push((name.as_bytes().to_vec(), *hold));
-                }
-                _ => {}
-            }
-            effects.extend(effect.map(|effect| (number, effect)));
-            may_listen |= matches!(command, Command::Listen(_));
-            let is_idle =
-                matches!(command, Command::Unlisten(_) | Command::UnlistenAll) && !may_listen;
-            if control::is_looked_at(&command) && !is_idle {
-                parts.push_back(Part::Control {
-                    range: range.clone(),
-                    command,
-                });
-                continue;
-            }
-            let copies_in = command == Command::CopyFromStdin;
-            match parts.back_mut() {
-                Some(Part::Statements {
-                    range: run,
-                    copies_in: run_copies_in,
-                }) => {
-                    run.end = range.end;
-                    *run_copies_in |= copies_in;
-                }
-                _ => parts.push_back(Part::Statements {
-                    range: range.clone(),
-                    copies_in,
-                }),
-            }
-        }
-        match parts.make_contiguous() {
-            [Part::Statements { range, .. }] => *range = 0..text.len(),
-            // An empty query has an answer, too.
-            [] => parts.push_back(Part::Statements {
-                range: 0..text.len(),
-                copies_in: false,
-            }),
-            _ => {}
-        }
-        Script {
-            text,
-            parts,
-            several: statements.len() > 1,
-            replacements,
-            effects,
-            completed: 0,
-        }
-    }
-
     /// Runs a script's next parts, up to one that the backend must answer.
     pub(super) fn run_script(&mut self, flight: &mut Flight, session: &mut Session) {
         loop {
@@ -170,11 +101,26 @@ impl Mux {
             let is_last = script.parts.is_empty();
             let several = script.several;
             match part {
-                Part::Statements { range, copies_in } => {
+                Part::Statements {
+                    range,
+                    copies_in,
+                    changes,
+                } => {
                     let text = script.text.clone();
-                    return self.send_part(flight, &text, range, copies_in, is_last);
+                    let run = Run {
+                        range,
+                        copies_in,
+                        is_last,
+                        changes,
+                        warning: None,
+                    };
+                    return self.send_part(flight, &text, run);
                 }
-                Part::Control { range, command } => {
+                Part::Control {
+                    range,
+                    command,
+                    changes,
+                } => {
                     self.note_command(session, &command);
                     if let Some(report) =
                         control::refused_outside_block(&command, &flight.standing, several)
@@ -183,7 +129,18 @@ impl Mux {
                     }
                     if !control::is_control(&command) {
                         let text = script.text.clone();
-                        self.send_part(flight, &text, range, false, is_last);
+                        let run = Run {
+                            range,
+                            copies_in: false,
+                            is_last,
+                            changes,
+                            warning: control::warned_outside_block(
+                                &command,
+                                &flight.standing,
+                                several,
+                            ),
+                        };
+                        self.send_part(flight, &text, run);
                         flight.running = Some(command).filter(control::is_remembered);
                         return;
                     }
@@ -215,6 +172,7 @@ impl Mux {
             script.complete();
         }
         session.note_block(command, &flight.standing, self.now);
+        let ends_block = command.ends_block();
         self.note_control(session, command, done.tag);
         let is_last = flight
             .script
@@ -226,30 +184,28 @@ impl Mux {
         } else {
             session.tell(Ok(done));
         }
+        if ends_block {
+            let is_undone = flight.standing.guard.is_undone();
+            session.take_back_settings(&self.settings, is_undone);
+        }
         Ok(())
     }
 
-    pub(super) fn send_part(
-        &mut self,
-        flight: &mut Flight,
-        text: &Bytes,
-        range: std::ops::Range<usize>,
-        copies_in: bool,
-        is_last: bool,
-    ) {
+    pub(super) fn send_part(&mut self, flight: &mut Flight, text: &Bytes, run: Run) {
         if flight.standing.is_failed() && !flight.standing.holds_backend() {
             // Nothing of this block ever reached the backend, which would therefore run it.
             return self.send_refusal_of_query(flight, block::aborted().message());
         }
         self.start(flight);
+        self.send_changes(flight, &run.changes);
         // The position in an error counts characters of the client's whole text.
-        flight.offset = rewrite::characters(&text[..range.start]);
+        flight.offset = rewrite::characters(&text[..run.range.start]);
         let replacements = flight
             .script
             .as_ref()
-            .map_or(&[][..], |script| script.replacements_in(&range));
-        let rewritten =
-            (!replacements.is_empty()).then(|| Rewritten::of(text, range.clone(), replacements));
+            .map_or(&[][..], |script| script.replacements_in(&run.range));
+        let rewritten = (!replacements.is_empty())
+            .then(|| Rewritten::of(text, run.range.clone(), replacements));
         flight.shifts = rewritten
             .as_ref()
             .map_or_else(Shifts::default, |rewritten| rewritten.shifts.clone());
@@ -257,17 +213,20 @@ impl Mux {
             self.put(&to_backend::sync());
             flight.expect(Request::Sync, Reader::Fence);
         }
+        if let Some(warning) = run.warning {
+            flight.steps.push_back(Step::Tell(warning));
+        }
         let text = rewritten
             .as_ref()
-            .map_or(&text[range], |rewritten| &rewritten.text[..]);
+            .map_or(&text[run.range], |rewritten| &rewritten.text[..]);
         self.put(&to_backend::query(text));
         flight.expect(Request::Query, Reader::Client);
         let implicit = flight.ahead.block == Block::Implicit;
-        flight.withholds = self.deferral.is_possible() && implicit && is_last;
+        flight.withholds = self.deferral.is_possible() && implicit && run.is_last;
         if flight.withholds {
             flight.after_check = Some(AfterCheck::EndOfScript);
-            flight.copies_in = copies_in;
-            if !copies_in {
+            flight.copies_in = run.copies_in;
+            if !run.copies_in {
                 self.send_check(flight, false);
                 self.put(&to_backend::sync());
                 flight.expect(Request::Sync, Reader::Guard);
@@ -312,8 +271,99 @@ impl Mux {
         if !flight.standing.is_open() {
             self.end_transaction(session, !flight.failed);
         }
+        session.tell_settings(&self.reported, &self.settings);
         session.send_ready(flight.standing.block.status());
         self.dirty.push_back(session.id);
         flight.steps.clear();
+    }
+}
+
+/// A part of a script that the backend runs.
+pub(super) struct Run {
+    range: std::ops::Range<usize>,
+    copies_in: bool,
+    is_last: bool,
+    changes: Vec<Change>,
+    warning: Option<Report>,
+}
+
+/// Cuts a simple query where transaction control has to be looked at, and around what sets something LOCAL, because what
+/// it hides has to be looked up first.
+///
+/// UNLISTEN, which pools send for good measure, is not looked at where there is nothing that it could end.
+fn cut(session: &Session, text: Bytes, scs: bool) -> Script {
+    let statements = split::statements(&text, scs);
+    let mut parts: VecDeque<Part> = VecDeque::new();
+    let mut replacements = Vec::new();
+    let mut effects = VecDeque::new();
+    let mut declares = Vec::new();
+    let mut may_listen = session.mailbox.may_listen();
+    for (number, range) in statements.iter().enumerate() {
+        let statement = &text[range.clone()];
+        let command = Command::of(statement, scs);
+        let replaced = session.replacements(&text, range.clone(), &command, scs, &declares);
+        replacements.extend(replaced);
+        let changes = match &command {
+            Command::Execute(name) => session.changes_by_execute(name),
+            command => settings::changes(command, statement, scs),
+        };
+        let command = session.resolve(command);
+        let sql = text.slice(range.clone());
+        let effect = Naming::of(&command, sql, Shifts::default()).map(Effect::Names);
+        let effect = effect.or_else(|| Table::of(&command).map(Effect::Creates));
+        let effect = effect.or_else(|| session.effect_on_cursors(&command, &declares));
+        match &command {
+            Command::DeclareCursor { name, hold } if !hold || effect.is_some() => {
+                declares.push((name.as_bytes().to_vec(), *hold));
+            }
+            _ => {}
+        }
+        effects.extend(effect.map(|effect| (number, effect)));
+        may_listen |= matches!(command, Command::Listen(_));
+        let is_idle = matches!(command, Command::Unlisten(_) | Command::UnlistenAll) && !may_listen;
+        let is_local = |change: &Change| matches!(change, Change::SetLocal(_));
+        if control::is_looked_at(&command) && !is_idle || changes.iter().any(is_local) {
+            parts.push_back(Part::Control {
+                range: range.clone(),
+                command,
+                changes,
+            });
+            continue;
+        }
+        let copies_in = command == Command::CopyFromStdin;
+        match parts.back_mut() {
+            Some(Part::Statements {
+                range: run,
+                copies_in: run_copies_in,
+                changes: run_changes,
+            }) => {
+                run.end = range.end;
+                *run_copies_in |= copies_in;
+                run_changes.extend(changes);
+            }
+            _ => parts.push_back(Part::Statements {
+                range: range.clone(),
+                copies_in,
+                changes,
+            }),
+        }
+    }
+    match parts.make_contiguous() {
+        [Part::Statements { range, .. }] => *range = 0..text.len(),
+        // An empty query has an answer, too.
+        [] => parts.push_back(Part::Statements {
+            range: 0..text.len(),
+            copies_in: false,
+            changes: Vec::new(),
+        }),
+        _ => {}
+    }
+    Script {
+        several: statements.len() > 1,
+        text,
+        parts,
+        replacements,
+        effects,
+        completed: 0,
     }
 }

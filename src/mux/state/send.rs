@@ -16,6 +16,7 @@ use crate::mux::own;
 use crate::mux::report;
 use crate::mux::rewrite::Shifts;
 use crate::mux::session::{Prepared, Session, SessionId};
+use crate::mux::settings::Change;
 use crate::mux::split;
 
 impl Mux {
@@ -184,13 +185,19 @@ impl Mux {
         for _ in 0..count {
             flight.expect(Request::Close, Reader::Guard);
         }
-        let Some(prologue) = flight.ahead.start() else {
+        let hands_over = self.settings.needs_handover(flight.session);
+        let Some(prologue) = flight.ahead.start(hands_over) else {
             return;
         };
-        flight.steps.push_back(Step::Start);
+        flight.steps.push_back(Step::Start { hands_over });
         let Prologue { moves, read_only } = prologue;
+        let handover = self.settings.begin(flight.session, moves);
         for &step in moves {
-            self.run_own(flight, own::statement(step), || Reader::Guard);
+            if let Some(statement) = own::statement(step) {
+                self.run_own(flight, statement, || Reader::Guard);
+            } else if let Some(handover) = &handover {
+                self.run_text(flight, handover, || Reader::Guard);
+            }
             self.settle_tables(flight, step);
         }
         for table in &flight.tables {
@@ -227,7 +234,24 @@ impl Mux {
                     }
                 }
             }
-            Move::Begin | Move::Set | Move::Nest => {}
+            Move::Begin | Move::Set | Move::Nest | Move::HandOver => {}
+        }
+    }
+
+    /// What is about to be run changes settings like this. What precedes it is as much the client's as itself.
+    pub(super) fn send_changes(&mut self, flight: &mut Flight, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        flight.alone = true;
+        if flight.ahead.is_failed() {
+            return;
+        }
+        if let Some(sql) = self.settings.note(flight.session, changes) {
+            self.run_text(flight, &sql, || Reader::Check { commit: false });
+            if flight.flushes_guard {
+                self.put(&to_backend::flush());
+            }
         }
     }
 
@@ -242,7 +266,8 @@ impl Mux {
             return self.send_malformed(flight, message);
         };
         self.start(flight);
-        let command = self.only_command(&sql);
+        let scs = session.standard_conforming_strings();
+        let command = only_command(&sql, scs);
         let rest = fields.rest();
         let command = notify::with_types(command, Fields::new(rest.clone()));
         let full_name = session.statement_name(&name);
@@ -250,7 +275,6 @@ impl Mux {
             self.put(&to_backend::close(b'S', &full_name));
             flight.expect(Request::Close, Reader::Guard);
         }
-        let scs = self.standard_conforming_strings;
         let rewritten = session.rewrite(&sql, &command, scs);
         let (text, shifts) = match &rewritten {
             Some(rewritten) => (&rewritten.text, rewritten.shifts.clone()),
@@ -269,7 +293,7 @@ impl Mux {
             }
         }
         session.last_sql = sql.clone();
-        let mut prepared = Prepared::new(command, sql);
+        let mut prepared = Prepared::new(command, sql, scs);
         prepared.shifts = shifts.clone();
         let previous = session.statements.insert(name.clone(), prepared);
         flight.expect(Request::Parse, Reader::Client);
@@ -368,7 +392,7 @@ impl Mux {
         let Some(portal) = fields.string() else {
             return self.send_malformed(flight, message);
         };
-        let (command, executed, shifts) = match session.portals.get(&portal) {
+        let (command, executed, shifts, changes) = match session.portals.get(&portal) {
             Some(prepared) if prepared.spent => {
                 let report = match flight.ahead.is_failed() {
                     true => block::aborted(),
@@ -378,10 +402,17 @@ impl Mux {
             }
             Some(prepared) => {
                 session.last_sql = prepared.sql.clone();
+                let changes = session.changes_by(prepared);
                 let command = session.resolve(prepared.command.clone());
-                (command, prepared.executed, prepared.shifts.clone())
+                let shifts = prepared.shifts.clone();
+                (command, prepared.executed, shifts, changes)
             }
-            None => (Command::Other, Executed::Anything, Shifts::default()),
+            None => (
+                Command::Other,
+                Executed::Anything,
+                Shifts::default(),
+                Vec::new(),
+            ),
         };
         self.note_command(session, &command);
         if let Some(report) = control::refused_outside_block(&command, &flight.ahead, false) {
@@ -410,6 +441,10 @@ impl Mux {
             };
         }
         self.start(flight);
+        self.send_changes(flight, &changes);
+        if let Some(warning) = control::warned_outside_block(&command, &flight.ahead, false) {
+            flight.steps.push_back(Step::Tell(warning));
+        }
         flight.executed = flight.executed.max(executed);
         flight.copies_in |= command == Command::CopyFromStdin;
         flight.alone |= command == Command::CopyFromStdin;
@@ -587,22 +622,12 @@ impl Mux {
             Command::DeclareCursor { name, hold: false }
                 if !session.held.contains(name.as_bytes()) =>
             {
-                let cursor = Prepared::new(Command::Other, session.last_sql.clone());
+                let cursor = Prepared::new(Command::Other, session.last_sql.clone(), true);
                 session
                     .portals
                     .insert(Bytes::copy_from_slice(name.as_bytes()), cursor);
             }
             _ => {}
-        }
-    }
-
-    /// What the one statement of a Parse is.
-    pub(super) fn only_command(&self, sql: &[u8]) -> Command {
-        let scs = self.standard_conforming_strings;
-        let mut statements = split::statements(sql, scs).into_iter();
-        match (statements.next(), statements.next()) {
-            (Some(range), None) => Command::of(&sql[range], scs),
-            _ => Command::Other,
         }
     }
 
@@ -612,6 +637,15 @@ impl Mux {
 
     pub(super) fn put_built(&mut self, tag: u8, body: impl FnOnce(&mut BytesMut)) {
         message::write(&mut self.to_backend, tag, body);
+    }
+}
+
+/// What the one statement of a Parse is.
+pub(super) fn only_command(sql: &[u8], scs: bool) -> Command {
+    let mut statements = split::statements(sql, scs).into_iter();
+    match (statements.next(), statements.next()) {
+        (Some(range), None) => Command::of(&sql[range], scs),
+        _ => Command::Other,
     }
 }
 

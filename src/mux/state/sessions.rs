@@ -1,5 +1,6 @@
 //! A session between batches: what is answered without the backend, what is refused, and how a session ends.
 
+use super::send::only_command;
 use super::{Lost, Mux};
 use crate::mux::block::{self, Standing};
 use crate::mux::command::Command;
@@ -91,7 +92,7 @@ impl Mux {
                 };
                 let Some(command) = control::local_command(
                     &sql,
-                    self.standard_conforming_strings,
+                    session.standard_conforming_strings(),
                     &standing,
                     &self.deferral,
                 ) else {
@@ -115,6 +116,9 @@ impl Mux {
                             session.forget_statements(&mut self.garbage);
                         }
                         session.note_block(&command, &standing, self.now);
+                        if held && command.ends_block() {
+                            session.take_back_settings(&self.settings, standing.guard.is_undone());
+                        }
                         session.block = standing.block.clone();
                         self.guard = standing.guard;
                         let lets_go = held && !standing.holds_backend();
@@ -188,7 +192,7 @@ impl Mux {
                     let _name = fields.string();
                     return fields.string().is_some_and(|sql| {
                         matches!(
-                            self.only_command(&sql),
+                            only_command(&sql, session.standard_conforming_strings()),
                             Command::Commit { .. } | Command::Rollback { .. }
                         )
                     });
@@ -284,6 +288,7 @@ impl Mux {
         session.forget_portals(&mut self.garbage);
         session.forget_statements(&mut self.garbage);
         session.close_held(&mut self.garbage);
+        self.settings.forget(id);
         self.dirty.push_back(id);
         if !session.outbox.is_empty() {
             // Its client is still to be told why.

@@ -10,4 +10,5 @@ mod notify;
 mod on_commit;
 mod pipelines;
 mod prepared;
+mod settings;
 mod unrunnable;

@@ -1,0 +1,49 @@
+//! What the server reports of its settings in ParameterStatus: as the backend has them, and as a session was told.
+
+use std::sync::Arc;
+
+/// The values of the settings that are reported, in the order in which they were first. Copies share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parameters(Arc<Vec<(String, String)>>);
+
+impl Parameters {
+    pub(super) fn new(parameters: Vec<(String, String)>) -> Self {
+        Self(Arc::new(parameters))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&name[..], &value[..]))
+    }
+
+    /// Names of settings have no case.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.iter();
+        parameters
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        if self.get(name) == Some(value) {
+            return;
+        }
+        let parameters = Arc::make_mut(&mut self.0);
+        match parameters.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => value.clone_into(known),
+            None => parameters.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Whether nothing can differ, which costs nothing to know.
+    pub(super) fn is_copy_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether a backslash is an ordinary character in a plain string.
+    pub(super) fn standard_conforming_strings(&self) -> bool {
+        self.get(STANDARD_CONFORMING_STRINGS)
+            .is_none_or(|value| value == "on")
+    }
+}
+
+const STANDARD_CONFORMING_STRINGS: &str = "standard_conforming_strings";

@@ -1,0 +1,368 @@
+//! Settings, of which each session has its own although they all live in one backend.
+//!
+//! # Theory of operation
+//!
+//! Only the *names* of what a session sets are known here, and they may be too many: a statement that fails sets nothing.
+//! The values stay in the backend, in placeholder settings of our own, the *slots*. PostgreSQL undoes a change of a slot
+//! with the subtransaction that made it, exactly as it undoes the change of the setting itself, so the two never disagree.
+//!
+//! * **Handover.** When a transaction begins, and what is in force belongs to another session, the prologue saves that
+//!   one's values in its slots, resets what only that one has set, and loads the next one's. It happens where the standing
+//!   savepoint is released but not set again: a later ROLLBACK TO goes back to what was loaded.
+//! * **SET LOCAL** ends with the application's transaction, which the backend doesn't know to end. Before it runs, the
+//!   value that it hides is put in a slot, from which the next prologue puts it back. A SET without LOCAL empties the slot.
+//!
+//! Sessions that set nothing are unknown here, and nothing is done for them.
+//!
+//! Each step stands in a subtransaction that fails by itself, because a prologue must not: a role may have been dropped
+//! since it was set, or a temporary table may have made `temp_buffers` immutable.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::block::Move;
+use super::command::Command;
+use super::lexer::{Kind, Token, Tokens};
+use super::session::SessionId;
+use super::value;
+
+/// What running a statement does to a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Sets it for the session.
+    Set(String),
+    /// Sets it back for the session.
+    Reset(String),
+    /// Sets it up to the end of the transaction.
+    SetLocal(String),
+}
+
+/// The settings of all sessions.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// All names there are. A slot is named by the place here, because a name may hold what a slot's may not.
+    names: Vec<String>,
+    /// What each session may have set.
+    set: BTreeMap<SessionId, BTreeSet<usize>>,
+    /// Whose settings are in force.
+    in_force: Option<SessionId>,
+    /// Its client has gone, so that nobody wants its values any more.
+    is_orphaned: bool,
+    /// What may have been set LOCAL since the standing savepoint was set.
+    local: BTreeSet<usize>,
+}
+
+impl Settings {
+    /// Whether something must be done before a transaction of this session begins, which can't be done while others are
+    /// under way.
+    pub(super) fn needs_handover(&self, next: SessionId) -> bool {
+        let leaving = self.in_force.filter(|&leaving| leaving != next);
+        let is_any = |id| self.set.contains_key(&id);
+        !self.local.is_empty() || leaving.is_some_and(|leaving| is_any(leaving) || is_any(next))
+    }
+
+    /// A transaction of this session begins, with these moves of the standing savepoint. Returns what is to be run where
+    /// they say [`Move::HandOver`].
+    pub(super) fn begin(&mut self, next: SessionId, moves: &[Move]) -> Option<String> {
+        if moves.contains(&Move::HandOver) {
+            return Some(self.hand_over(next));
+        }
+        // Otherwise its transaction is under way.
+        if !self.needs_handover(next) {
+            self.in_force = Some(next);
+            self.is_orphaned = false;
+        }
+        None
+    }
+
+    fn hand_over(&mut self, next: SessionId) -> String {
+        let leaving = self.in_force.replace(next);
+        let mut steps = String::new();
+        for index in ordered(&self.names, std::mem::take(&mut self.local), Order::Leaving) {
+            let (name, slot) = (literal(&self.names[index]), local_slot(index));
+            steps += &step(&format!(
+                "IF NULLIF(pg_catalog.current_setting({slot}, true), '') IS NOT NULL THEN \
+                 PERFORM pg_catalog.set_config({name}, {}, false), pg_catalog.set_config({slot}, '', false); END IF;",
+                value_in(&slot)
+            ));
+        }
+        if let Some(leaving) = leaving.filter(|&leaving| leaving != next) {
+            let none = BTreeSet::new();
+            let (old, new) = (
+                self.set.get(&leaving).unwrap_or(&none),
+                self.set.get(&next).unwrap_or(&none),
+            );
+            let is_orphaned = std::mem::take(&mut self.is_orphaned);
+            // All that is saved is saved first, because the role that is set may be the one that may read the others.
+            for &index in old.iter().filter(|_| !is_orphaned) {
+                let (name, slot) = (literal(&self.names[index]), slot(leaving, index));
+                steps += &step(&save(&name, &slot));
+            }
+            for index in ordered(&self.names, old.iter().copied(), Order::Leaving) {
+                // Those that come first are in the way of the others.
+                if !new.contains(&index) || is_identity(&self.names[index]) {
+                    let name = literal(&self.names[index]);
+                    steps += &step(&format!(
+                        "PERFORM pg_catalog.set_config({name}, NULL, false);"
+                    ));
+                }
+            }
+            for index in ordered(&self.names, new.iter().copied(), Order::Arriving) {
+                let (name, slot) = (literal(&self.names[index]), slot(next, index));
+                steps += &step(&format!(
+                    "PERFORM pg_catalog.set_config({name}, {}, false);",
+                    value_in(&slot)
+                ));
+            }
+            if is_orphaned {
+                self.set.remove(&leaving);
+            }
+        }
+        block(&steps)
+    }
+
+    /// A statement of this session's is about to be run that changes this. Returns what is to be run first.
+    pub(super) fn note(&mut self, id: SessionId, changes: &[Change]) -> Option<String> {
+        let mut steps = String::new();
+        for change in changes {
+            match change {
+                Change::SetLocal(name) => {
+                    let index = self.index(name);
+                    self.local.insert(index);
+                    let (name, slot) = (literal(name), local_slot(index));
+                    steps += &step(&format!(
+                        "IF NULLIF(pg_catalog.current_setting({slot}, true), '') IS NULL THEN {} END IF;",
+                        save(&name, &slot)
+                    ));
+                }
+                Change::Set(name) | Change::Reset(name) => {
+                    let index = self.index(name);
+                    if matches!(change, Change::Set(_)) {
+                        self.set.entry(id).or_default().insert(index);
+                    }
+                    if self.local.contains(&index) {
+                        let slot = local_slot(index);
+                        steps += &step(&format!(
+                            "PERFORM pg_catalog.set_config({slot}, '', false);"
+                        ));
+                    }
+                }
+            }
+        }
+        (!steps.is_empty()).then(|| block(&steps))
+    }
+
+    /// Whether the session has set this, as far as is known.
+    pub(super) fn has_set(&self, id: SessionId, name: &str) -> bool {
+        let mut indices = self.set.get(&id).into_iter().flatten();
+        indices.any(|&index| self.names[index] == name)
+    }
+
+    /// Whether this was set LOCAL in the transaction that is under way or was the last.
+    pub(super) fn is_local(&self, name: &str) -> bool {
+        let mut indices = self.local.iter();
+        indices.any(|&index| self.names[index].eq_ignore_ascii_case(name))
+    }
+
+    /// The session has ended.
+    pub(super) fn forget(&mut self, id: SessionId) {
+        if self.in_force == Some(id) {
+            self.is_orphaned = true;
+        } else {
+            self.set.remove(&id);
+        }
+    }
+
+    fn index(&mut self, name: &str) -> usize {
+        let known = self.names.iter().position(|known| known == name);
+        known.unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        })
+    }
+}
+
+/// What running a statement does to settings, as far as its text shows.
+pub(super) fn changes(command: &Command, statement: &[u8], scs: bool) -> Vec<Change> {
+    let mut changes = Vec::new();
+    match command {
+        Command::Set { local, setting } => {
+            let mut tokens = Tokens::new(statement, scs);
+            let is_default = tokens
+                .by_ref()
+                .last()
+                .is_some_and(|last| last.is_word("DEFAULT"));
+            push(&mut changes, setting, *local, is_default);
+        }
+        Command::Reset { setting } => push(&mut changes, setting, false, true),
+        Command::SetSessionCharacteristics(modes) => {
+            for (name, is_set) in [
+                ("default_transaction_isolation", modes.isolation.is_some()),
+                ("default_transaction_read_only", modes.read_only.is_some()),
+                ("default_transaction_deferrable", modes.deferrable.is_some()),
+            ] {
+                if is_set {
+                    push(&mut changes, name, false, false);
+                }
+            }
+        }
+        _ if mentions_set_config(statement) => calls_in(statement, scs, &mut changes),
+        _ => {}
+    }
+    changes
+}
+
+/// Whether a text may call `set_config`.
+pub(super) fn mentions_set_config(text: &[u8]) -> bool {
+    text.windows(SET_CONFIG.len())
+        .any(|word| word.eq_ignore_ascii_case(SET_CONFIG.as_bytes()))
+}
+
+const SET_CONFIG: &str = "set_config";
+
+/// Finds `set_config('name', ..., true)`, in the body of a DO as well. Whether it is local doesn't show when the last
+/// argument is no literal; it is then taken to be for the session, which is what the others share.
+fn calls_in(text: &[u8], scs: bool, changes: &mut Vec<Change>) {
+    let tokens: Vec<_> = Tokens::new(text, scs).collect();
+    for (at, token) in tokens.iter().enumerate() {
+        if token.kind == Kind::String {
+            if let Some(body) = value::string(token, scs).filter(|body| mentions_set_config(body)) {
+                calls_in(&body, scs, changes);
+            }
+            continue;
+        }
+        let is_call = token.is_word(SET_CONFIG)
+            || token.kind == Kind::QuotedIdentifier && token.text == b"\"set_config\"";
+        let Some([open, name, rest @ ..]) = tokens.get(at + 1..).filter(|_| is_call) else {
+            continue;
+        };
+        let Some(name) = value::string(name, scs).filter(|_| open.is_symbol("(")) else {
+            continue;
+        };
+        let name = String::from_utf8_lossy(&name).to_ascii_lowercase();
+        push(changes, &name, is_local_call(rest), false);
+    }
+}
+
+/// Whether the last argument of a call, of which the first has been taken, is a literal `true`.
+fn is_local_call(rest: &[Token<'_>]) -> bool {
+    let mut depth = 1_usize;
+    let mut last: &[Token<'_>] = &[];
+    let mut start = 0;
+    for (at, token) in rest.iter().enumerate() {
+        if token.is_symbol("(") {
+            depth += 1;
+        } else if token.is_symbol(")") {
+            depth -= 1;
+            if depth == 0 {
+                last = &rest[start..at];
+                break;
+            }
+        } else if token.is_symbol(",") && depth == 1 {
+            start = at + 1;
+        }
+    }
+    let Some(value) = last.first() else {
+        return false;
+    };
+    // It may be written is_local => true, 'true', 't'::bool and so on.
+    let value = match last {
+        [_, arrow, value, ..] if arrow.is_symbol("=>") || arrow.is_symbol(":=") => value,
+        _ => value,
+    };
+    let text = value.text.trim_ascii();
+    ["true", "'true'", "'t'", "'on'", "'yes'", "'1'"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn push(changes: &mut Vec<Change>, name: &str, local: bool, is_default: bool) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_plain) || is_exempt(name) {
+        return;
+    }
+    let name = name.to_owned();
+    changes.push(match (local, is_default) {
+        (true, _) => Change::SetLocal(name),
+        (false, true) => Change::Reset(name),
+        (false, false) => Change::Set(name),
+    });
+}
+
+const MAX_NAME: usize = 200;
+
+/// What ends with the transaction anyway, or can be set but not read.
+fn is_exempt(name: &str) -> bool {
+    matches!(
+        name,
+        "transaction_isolation"
+            | "transaction_read_only"
+            | "transaction_deferrable"
+            | "seed"
+            | "is_superuser"
+    )
+}
+
+/// What decides who may set the others.
+fn is_identity(name: &str) -> bool {
+    matches!(name, "role" | "session_authorization")
+}
+
+enum Order {
+    /// The identity first, because it may not set the rest.
+    Leaving,
+    /// The identity last.
+    Arriving,
+}
+
+fn ordered(names: &[String], indices: impl IntoIterator<Item = usize>, order: Order) -> Vec<usize> {
+    let mut indices: Vec<_> = indices.into_iter().collect();
+    // A role is set within a session authorization.
+    indices.sort_by_key(|&index| {
+        let rank = match &names[index][..] {
+            "role" => 2,
+            "session_authorization" => 1,
+            _ => 0,
+        };
+        match order {
+            Order::Leaving => 2 - rank,
+            Order::Arriving => rank,
+        }
+    });
+    indices
+}
+
+fn slot(id: SessionId, index: usize) -> String {
+    format!("'actix_shareddb.session_{}_{index}'", id.0)
+}
+
+fn local_slot(index: usize) -> String {
+    format!("'actix_shareddb.local_{index}'")
+}
+
+fn literal(name: &str) -> String {
+    // Whatever the name holds, it must end neither the string nor the block around it.
+    format!("E'{}'", name.replace('$', "\\x24"))
+}
+
+/// A slot that isn't empty starts with a mark, because a value may be empty.
+fn save(name: &str, slot: &str) -> String {
+    format!(
+        "PERFORM pg_catalog.set_config({slot}, pg_catalog.concat('=', pg_catalog.current_setting({name}, true)), false);"
+    )
+}
+
+/// NULL, which resets, if there is no value.
+fn value_in(slot: &str) -> String {
+    format!("pg_catalog.substr(NULLIF(pg_catalog.current_setting({slot}, true), ''), 2)")
+}
+
+fn step(statement: &str) -> String {
+    format!("BEGIN {statement} EXCEPTION WHEN OTHERS THEN NULL; END; ")
+}
+
+fn block(steps: &str) -> String {
+    format!("DO $actix_shareddb$ BEGIN {steps}END $actix_shareddb$")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+use super::Change::{Reset, Set, SetLocal};
+use super::*;
+
+fn changes_of(sql: &str) -> Vec<Change> {
+    changes(&Command::of(sql.as_bytes(), true), sql.as_bytes(), true)
+}
+
+#[test]
+fn the_text_shows_what_a_statement_sets() {
+    let name = |name: &str| name.to_owned();
+    for (sql, expected) in [
+        ("SELECT 1", vec![]),
+        ("SET search_path = a, b", vec![Set(name("search_path"))]),
+        ("SET TIME ZONE DEFAULT", vec![Reset(name("timezone"))]),
+        ("SET App.Tenant TO '7'", vec![Set(name("app.tenant"))]),
+        ("SET LOCAL x TO DEFAULT", vec![SetLocal(name("x"))]),
+        ("RESET x", vec![Reset(name("x"))]),
+        (
+            "SET SESSION AUTHORIZATION DEFAULT",
+            vec![Reset(name("session_authorization"))],
+        ),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            vec![Set(name("default_transaction_read_only"))],
+        ),
+        ("SET TRANSACTION READ ONLY", vec![]),
+        ("SET transaction_read_only = on", vec![]),
+        ("SELECT set_config('X', $1, false)", vec![Set(name("x"))]),
+        ("SELECT set_config('x', $1, $2)", vec![Set(name("x"))]),
+        (
+            "SELECT set_config('x', $1, true)",
+            vec![SetLocal(name("x"))],
+        ),
+        (
+            "SELECT pg_catalog.\"set_config\"('x', f(1, true), 't'::bool), set_config(E'y', '', false)",
+            vec![SetLocal(name("x")), Set(name("y"))],
+        ),
+        (
+            "SELECT set_config('x', '1', is_local => TRUE)",
+            vec![SetLocal(name("x"))],
+        ),
+        (
+            "DO $$ BEGIN PERFORM set_config('x', '1', true); END $$",
+            vec![SetLocal(name("x"))],
+        ),
+        // What isn't written in the text can't be known, and what can't be a setting isn't touched.
+        ("SELECT set_config($1, $2, true)", vec![]),
+        ("SELECT set_config('x''); DROP', '', false)", vec![]),
+        ("SELECT set_config('", vec![]),
+        ("SELECT set_config", vec![]),
+    ] {
+        assert_eq!(changes_of(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn a_session_that_sets_nothing_costs_nothing() {
+    let mut settings = Settings::default();
+    for id in [1, 2, 1].map(SessionId) {
+        assert!(!settings.needs_handover(id));
+        assert_eq!(settings.begin(id, &[]), None);
+    }
+    assert_eq!(settings.note(SessionId(1), &[Set("x".to_owned())]), None);
+    assert!(!settings.needs_handover(SessionId(1)));
+    assert!(settings.needs_handover(SessionId(2)));
+}
+
+#[test]
+fn the_identity_is_given_up_first_and_taken_on_last() {
+    let mut settings = Settings::default();
+    let (a, b) = (SessionId(1), SessionId(2));
+    settings.begin(a, &[]);
+    settings.note(
+        a,
+        &["x", "role", "session_authorization"].map(|name| Set(name.to_owned())),
+    );
+    let order = |sql: String| {
+        let sets = sql.split("PERFORM pg_catalog.set_config(E'").skip(1);
+        sets.map(|set| set[..set.find('\'').expect("a literal ends")].to_owned())
+            .collect::<Vec<_>>()
+    };
+    let given_up = settings.begin(b, &[Move::HandOver]).map(order);
+    assert_eq!(
+        given_up,
+        Some(
+            ["role", "session_authorization", "x"]
+                .map(str::to_owned)
+                .to_vec()
+        )
+    );
+    let taken_on = settings.begin(a, &[Move::HandOver]).map(order);
+    assert_eq!(
+        taken_on,
+        Some(
+            ["x", "session_authorization", "role"]
+                .map(str::to_owned)
+                .to_vec()
+        )
+    );
+}
