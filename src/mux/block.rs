@@ -212,7 +212,7 @@ impl Done {
 }
 
 pub(crate) const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
-const ACTIVE_SQL_TRANSACTION: &str = "25001";
+pub(crate) const ACTIVE_SQL_TRANSACTION: &str = "25001";
 const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
 
 /// A session's block and the standing savepoint, which change together.

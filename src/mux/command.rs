@@ -64,6 +64,8 @@ pub(crate) enum Command {
     ReadPrepared(Name),
     Deallocate(Name),
     DeallocateAll,
+    /// `SELECT pg_advisory_unlock_all()`.
+    UnlockAll,
     /// `CREATE TABLE` of a temporary table that goes, or is emptied, at each commit.
     CreateTable {
         name: Name,
@@ -219,6 +221,7 @@ impl Command {
             | Self::CreateTable { .. }
             | Self::CopyFromStdin
             | Self::CopyToStdout
+            | Self::UnlockAll
             | Self::Unrunnable(_)
             | Self::CreateDeferrable
             | Self::PgNotify { .. }

@@ -2,7 +2,7 @@
 //! transaction block, would accept them.
 
 use super::block::{self, Standing};
-use super::command::Command;
+use super::command::{Command, Discard};
 use super::deferral::Deferral;
 use super::message::to_session::Report;
 use super::{notify, report, split};
@@ -15,6 +15,9 @@ pub(super) fn is_control(command: &Command) -> bool {
             | Command::Commit { .. }
             | Command::Rollback { .. }
             | Command::DeallocateAll
+            | Command::CloseAll
+            | Command::ResetAll
+            | Command::Discard(_)
             | Command::Listen(_)
             | Command::Unlisten(_)
             | Command::UnlistenAll
@@ -31,6 +34,7 @@ pub(super) fn is_looked_at(command: &Command) -> bool {
             Command::PrepareTransaction
                 | Command::CreateDeferrable
                 | Command::PgNotify { .. }
+                | Command::UnlockAll
                 | Command::Set { local: true, .. }
         )
 }
@@ -67,6 +71,9 @@ pub(super) fn refused_outside_block(
     if *command == Command::PrepareTransaction {
         return Some(report::prepare_transaction());
     }
+    if several && *command == Command::Discard(Discard::All) && !standing.is_failed() {
+        return Some(discards_in_block());
+    }
     if standing.is_open() {
         return None;
     }
@@ -102,8 +109,16 @@ pub(super) fn apply(standing: &mut Standing, command: &Command) -> Result<block:
         Command::Commit { chain } => standing.commit(*chain),
         Command::Rollback { chain } => standing.rollback(*chain),
         _ if standing.is_failed() => Err(block::aborted()),
+        Command::Discard(Discard::All) if standing.is_open() => Err(discards_in_block()),
         _ => notify::answer(command),
     }
+}
+
+fn discards_in_block() -> Report {
+    Report::error(
+        block::ACTIVE_SQL_TRANSACTION,
+        "DISCARD ALL cannot run inside a transaction block",
+    )
 }
 
 /// The one control statement of a simple query that can be answered without the backend: `Some(None)` is a query without

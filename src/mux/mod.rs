@@ -26,11 +26,13 @@
 //! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
 //! | [`settings`], [`parameters`] | which settings are whose, and what of them a client was told |
+//! | [`belongings`] | what else of a session the backend keeps |
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
 //! | [`report`] | what a session is told when something goes wrong |
 //! | [`driver`] | the only I/O |
 
+mod belongings;
 mod block;
 mod command;
 mod control;

@@ -73,6 +73,9 @@ pub(super) const END_PROOF: [&str; 2] = [
     "RELEASE SAVEPOINT actix_shareddb_proof",
 ];
 
+/// What `SELECT pg_advisory_unlock_all()` is sent as when it would unlock what is another session's.
+pub(super) const UNLOCK_NOTHING: &str = "SELECT ''::pg_catalog.void AS pg_advisory_unlock_all";
+
 /// What a control statement of a client's is parsed as. The stand-in is never run, but the backend accepts and refuses
 /// it where it would accept and refuse the original: in a failed block, only what ends it.
 pub(super) fn stand_in(command: &Command) -> Option<String> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::block::{self, Block, Executed, Standing};
-use super::command::Command;
+use super::command::{Command, Discard};
 use super::garbage::Garbage;
 use super::held::Held;
 use super::message::to_session::Report;
@@ -341,6 +341,26 @@ impl Session {
                 garbage.close_portal(&name);
             }
         }
+    }
+
+    /// A statement that is answered here has taken effect.
+    pub(super) fn took_effect(&mut self, command: &Command, garbage: &mut Garbage) {
+        match command {
+            Command::DeallocateAll => self.forget_statements(garbage),
+            Command::CloseAll => self.close_all(garbage),
+            Command::Discard(Discard::All) => {
+                self.forget_statements(garbage);
+                self.close_all(garbage);
+            }
+            command if command.ends_block() => self.forget_portals(garbage),
+            _ => {}
+        }
+    }
+
+    /// Portals and cursors, also those that outlive their transaction.
+    pub(super) fn close_all(&mut self, garbage: &mut Garbage) {
+        self.forget_portals(garbage);
+        self.close_held(garbage);
     }
 
     /// The name under which the backend knows a statement of this session. PostgreSQL keeps 63 bytes of a name, so a

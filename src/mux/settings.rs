@@ -19,6 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::belongings::mentions;
 use super::block::Move;
 use super::command::Command;
 use super::lexer::{Kind, Token, Tokens};
@@ -151,6 +152,30 @@ impl Settings {
         (!steps.is_empty()).then(|| block(&steps))
     }
 
+    /// What sets all back that the session has set, or that RESET ALL leaves as it is as well.
+    pub(super) fn reset(&self, id: SessionId, also_identity: bool) -> String {
+        let set = self.set.get(&id).into_iter().flatten();
+        let indices: BTreeSet<_> = set.chain(&self.local).copied().collect();
+        let mut steps = String::new();
+        for index in ordered(&self.names, indices, Order::Leaving) {
+            let name = &self.names[index];
+            if is_identity(name) && !also_identity {
+                continue;
+            }
+            let name = literal(name);
+            steps += &step(&format!(
+                "PERFORM pg_catalog.set_config({name}, NULL, false);"
+            ));
+            if self.local.contains(&index) {
+                let slot = local_slot(index);
+                steps += &step(&format!(
+                    "PERFORM pg_catalog.set_config({slot}, '', false);"
+                ));
+            }
+        }
+        steps
+    }
+
     /// Whether the session has set this, as far as is known.
     pub(super) fn has_set(&self, id: SessionId, name: &str) -> bool {
         let mut indices = self.set.get(&id).into_iter().flatten();
@@ -213,8 +238,7 @@ pub(super) fn changes(command: &Command, statement: &[u8], scs: bool) -> Vec<Cha
 
 /// Whether a text may call `set_config`.
 pub(super) fn mentions_set_config(text: &[u8]) -> bool {
-    text.windows(SET_CONFIG.len())
-        .any(|word| word.eq_ignore_ascii_case(SET_CONFIG.as_bytes()))
+    mentions(text, SET_CONFIG.as_bytes())
 }
 
 const SET_CONFIG: &str = "set_config";
@@ -360,7 +384,7 @@ fn step(statement: &str) -> String {
     format!("BEGIN {statement} EXCEPTION WHEN OTHERS THEN NULL; END; ")
 }
 
-fn block(steps: &str) -> String {
+pub(super) fn block(steps: &str) -> String {
     format!("DO $actix_shareddb$ BEGIN {steps}END $actix_shareddb$")
 }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::belongings::Belongings;
 use super::block::Guard;
 use super::deferral::Deferral;
 use super::flight::Flight;
@@ -94,6 +95,7 @@ pub(crate) struct Mux {
     deferral: Deferral,
     lease_timeout: Duration,
     settings: Settings,
+    belongings: Belongings,
     /// What the server reports of a session that has set nothing.
     defaults: Parameters,
     /// What the server has reported last, whosever settings are in force.
@@ -132,6 +134,7 @@ impl Mux {
             deferral,
             lease_timeout,
             settings: Settings::default(),
+            belongings: Belongings::default(),
             reported: defaults.clone(),
             defaults,
             gate_closed: false,

@@ -67,7 +67,7 @@ pub(super) fn stmt(cursor: &mut Cursor<'_>) -> Option<Command> {
     } else if is("NOTIFY") {
         notify(cursor)
     } else if is("SELECT") {
-        pg_notify(cursor)
+        unlock_all(cursor.clone()).or_else(|| pg_notify(cursor))
     } else if is("LOCK") {
         cursor.next().map(|_| Command::Lock)
     } else if is("CALL") {
@@ -372,6 +372,16 @@ fn notify(cursor: &mut Cursor<'_>) -> Option<Command> {
         false => Vec::new(),
     };
     cursor.end(Command::Notify { channel, payload })
+}
+
+fn unlock_all(mut cursor: Cursor<'_>) -> Option<Command> {
+    if cursor.accept("pg_catalog") {
+        cursor.symbol(".")?;
+    }
+    cursor.keyword("pg_advisory_unlock_all")?;
+    cursor.symbol("(")?;
+    cursor.symbol(")")?;
+    cursor.end(Command::UnlockAll)
 }
 
 fn pg_notify(cursor: &mut Cursor<'_>) -> Option<Command> {

@@ -1,7 +1,7 @@
 //! Notifications: when a transaction of a session's ends, who hears what it has said.
 
 use super::Mux;
-use crate::mux::command::{Command, ROLLBACK};
+use crate::mux::command::{Command, Discard, ROLLBACK};
 use crate::mux::message::to_session;
 use crate::mux::session::{Session, SessionId};
 
@@ -12,6 +12,7 @@ impl Mux {
             Command::Commit { .. } | Command::Rollback { .. } => {
                 self.end_transaction(session, tag != ROLLBACK);
             }
+            Command::Discard(Discard::All) => session.mailbox.note(&Command::UnlistenAll),
             _ => session.note(command),
         }
     }

@@ -442,16 +442,6 @@ impl Mux {
             self.dirty.push_back(flight.session);
         }
     }
-
-    pub(super) fn took_effect(&mut self, session: &mut Session, command: &Command) {
-        match command {
-            Command::DeallocateAll => session.forget_statements(&mut self.garbage),
-            Command::Commit { .. } | Command::Rollback { .. } => {
-                session.forget_portals(&mut self.garbage);
-            }
-            _ => {}
-        }
-    }
 }
 
 /// A statement has succeeded, and this is what it has done.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Mux;
+use crate::mux::belongings::Belongings;
 use crate::mux::block::{self, Block, Executed};
 use crate::mux::command::Command;
 use crate::mux::control;
@@ -39,7 +40,7 @@ impl Mux {
         let runs = !split::statements(&sql, scs).is_empty();
         session.forget_unnamed(runs, &mut self.garbage);
         session.last_sql = sql.clone();
-        let script = cut(session, sql.clone(), scs);
+        let script = cut(session, sql.clone(), scs, &mut self.belongings);
         flight.executed = Executed::Anything;
         flight.alone |= !script.is_plain();
         let is_cut = script.parts.len() > 1;
@@ -113,6 +114,7 @@ impl Mux {
                         is_last,
                         changes,
                         warning: None,
+                        stand_in: None,
                     };
                     return self.send_part(flight, &text, run);
                 }
@@ -139,9 +141,18 @@ impl Mux {
                                 &flight.standing,
                                 several,
                             ),
+                            stand_in: self.stand_in(session.id, &command),
                         };
                         self.send_part(flight, &text, run);
                         flight.running = Some(command).filter(control::is_remembered);
+                        return;
+                    }
+                    if let Some(sql) = self.gives_up(session.id, &command, &flight.standing) {
+                        self.start(flight);
+                        self.run_text(flight, &sql, || Reader::Check { commit: false });
+                        self.put(&to_backend::sync());
+                        flight.expect(Request::Sync, Reader::Guard);
+                        flight.after_check = Some(AfterCheck::Control(command));
                         return;
                     }
                     if self.needs_check(&command, &flight.standing) {
@@ -167,7 +178,7 @@ impl Mux {
     ) -> Result<(), Report> {
         let done = control::apply(&mut flight.standing, command)?;
         flight.ahead = flight.standing.clone();
-        self.took_effect(session, command);
+        session.took_effect(command, &mut self.garbage);
         if let Some(script) = &mut flight.script {
             script.complete();
         }
@@ -219,6 +230,7 @@ impl Mux {
         let text = rewritten
             .as_ref()
             .map_or(&text[run.range], |rewritten| &rewritten.text[..]);
+        let text = run.stand_in.as_ref().map_or(text, String::as_bytes);
         self.put(&to_backend::query(text));
         flight.expect(Request::Query, Reader::Client);
         let implicit = flight.ahead.block == Block::Implicit;
@@ -285,13 +297,15 @@ pub(super) struct Run {
     is_last: bool,
     changes: Vec<Change>,
     warning: Option<Report>,
+    /// What is sent instead of the client's own text.
+    stand_in: Option<String>,
 }
 
 /// Cuts a simple query where transaction control has to be looked at, and around what sets something LOCAL, because what
 /// it hides has to be looked up first.
 ///
 /// UNLISTEN, which pools send for good measure, is not looked at where there is nothing that it could end.
-fn cut(session: &Session, text: Bytes, scs: bool) -> Script {
+fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -> Script {
     let statements = split::statements(&text, scs);
     let mut parts: VecDeque<Part> = VecDeque::new();
     let mut replacements = Vec::new();
@@ -301,6 +315,7 @@ fn cut(session: &Session, text: Bytes, scs: bool) -> Script {
     for (number, range) in statements.iter().enumerate() {
         let statement = &text[range.clone()];
         let command = Command::of(statement, scs);
+        belongings.note(session.id, &command, statement);
         let replaced = session.replacements(&text, range.clone(), &command, scs, &declares);
         replacements.extend(replaced);
         let changes = match &command {

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Mux;
 use crate::mux::block::{self, Block, Executed, Move, Prologue, Standing};
-use crate::mux::command::{Command, OnCommit};
+use crate::mux::command::{Command, Discard, OnCommit};
 use crate::mux::control;
 use crate::mux::deferral::Deferral;
 use crate::mux::flight::{Effect, Flight, Nameable, Reader, Request, Step};
@@ -16,7 +16,7 @@ use crate::mux::own;
 use crate::mux::report;
 use crate::mux::rewrite::Shifts;
 use crate::mux::session::{Prepared, Session, SessionId};
-use crate::mux::settings::Change;
+use crate::mux::settings::{self, Change};
 use crate::mux::split;
 
 impl Mux {
@@ -270,6 +270,7 @@ impl Mux {
         let command = only_command(&sql, scs);
         let rest = fields.rest();
         let command = notify::with_types(command, Fields::new(rest.clone()));
+        self.belongings.note(session.id, &command, &sql);
         let full_name = session.statement_name(&name);
         if name.is_empty() {
             self.put(&to_backend::close(b'S', &full_name));
@@ -280,7 +281,7 @@ impl Mux {
             Some(rewritten) => (&rewritten.text, rewritten.shifts.clone()),
             None => (&sql, Shifts::default()),
         };
-        match own::stand_in(&command) {
+        match self.stand_in(session.id, &command) {
             Some(stand_in) => self.put(&to_backend::parse(&full_name, stand_in.as_bytes())),
             None => {
                 self.put_built(frontend::PARSE, |body| {
@@ -423,11 +424,25 @@ impl Mux {
                 self.send_check(flight, true);
             }
             flight.alone = true;
+            if let Some(sql) = self.gives_up(session.id, &command, &flight.ahead) {
+                self.start(flight);
+                self.run_text(flight, &sql, || Reader::Check { commit: false });
+                flight.executed = Executed::Anything;
+            }
             return match control::apply(&mut flight.ahead, &command) {
                 Ok(_) => {
                     flight.steps.push_back(Step::Control(command.clone()));
                     match command {
                         Command::DeallocateAll => self.close_statements(flight, session),
+                        Command::Discard(Discard::All) => {
+                            self.close_statements(flight, session);
+                            self.close_portals(flight, session);
+                            self.close_held(flight, session);
+                        }
+                        Command::CloseAll => {
+                            self.close_portals(flight, session);
+                            self.close_held(flight, session);
+                        }
                         Command::Commit { .. } | Command::Rollback { .. } => {
                             self.close_portals(flight, session);
                         }
@@ -492,6 +507,41 @@ impl Mux {
                 flight.expect(Request::Close, Reader::Guard);
             }
             flight.named(Nameable::Portal, name, Some(previous));
+        }
+    }
+
+    /// The same for its cursors WITH HOLD.
+    fn close_held(&mut self, flight: &mut Flight, session: &mut Session) {
+        for name in session.held.take() {
+            self.put(&to_backend::close(b'P', &session.statement_name(&name)));
+            flight.expect(Request::Close, Reader::Guard);
+        }
+    }
+
+    /// What a statement that is answered here has to do on the backend, if it succeeds.
+    pub(super) fn gives_up(
+        &self,
+        id: SessionId,
+        command: &Command,
+        standing: &Standing,
+    ) -> Option<String> {
+        let settings = match command {
+            Command::ResetAll => self.settings.reset(id, false),
+            Command::Discard(Discard::All) => self.settings.reset(id, true),
+            Command::Discard(Discard::Temp) => String::new(),
+            _ => return None,
+        };
+        let steps = settings + &self.belongings.gives_up(id, command);
+        let succeeds = control::apply(&mut standing.clone(), command).is_ok();
+        (succeeds && !steps.is_empty()).then(|| settings::block(&steps))
+    }
+
+    /// What a statement is parsed as, if not as itself.
+    pub(super) fn stand_in(&self, id: SessionId, command: &Command) -> Option<String> {
+        let is_anothers = *command == Command::UnlockAll && self.belongings.others_may_lock(id);
+        match is_anothers {
+            true => Some(own::UNLOCK_NOTHING.to_owned()),
+            false => own::stand_in(command),
         }
     }
 

@@ -102,6 +102,14 @@ impl Mux {
                     }
                     return false;
                 };
+                if let Some(command) = &command
+                    && self.gives_up(id, command, &standing).is_some()
+                {
+                    return false;
+                }
+                let Some(session) = self.sessions.get_mut(&id) else {
+                    return false;
+                };
                 session.pop();
                 session.forget_unnamed(command.is_some(), &mut self.garbage);
                 session.last_sql = sql;
@@ -112,8 +120,8 @@ impl Mux {
                         let answer = control::apply(&mut standing, &command);
                         let tag = answer.as_ref().map_or("", |done| done.tag);
                         session.tell(answer);
-                        if matches!(command, Command::DeallocateAll) {
-                            session.forget_statements(&mut self.garbage);
+                        if !command.ends_block() {
+                            session.took_effect(&command, &mut self.garbage);
                         }
                         session.note_block(&command, &standing, self.now);
                         if held && command.ends_block() {
@@ -285,9 +293,8 @@ impl Mux {
         let Some(mut session) = self.sessions.remove(&id) else {
             return;
         };
-        session.forget_portals(&mut self.garbage);
+        session.close_all(&mut self.garbage);
         session.forget_statements(&mut self.garbage);
-        session.close_held(&mut self.garbage);
         self.settings.forget(id);
         self.dirty.push_back(id);
         if !session.outbox.is_empty() {

@@ -10,5 +10,6 @@ mod notify;
 mod on_commit;
 mod pipelines;
 mod prepared;
+mod recycling;
 mod settings;
 mod unrunnable;

@@ -1,0 +1,88 @@
+//! What a backend keeps for its session and can't keep for several: temporary tables and advisory locks.
+//!
+//! It can only be given up as a whole. So whoever gives up what is his (`DISCARD TEMP`, `pg_advisory_unlock_all()`) gets
+//! the answer, and it is done if nobody else can have any.
+
+use std::collections::BTreeSet;
+
+use super::command::{Command, Discard};
+use super::session::SessionId;
+
+/// Which sessions have sent a text that speaks of the like. Too many do no harm.
+#[derive(Debug, Default)]
+pub(super) struct Belongings {
+    temporary: BTreeSet<SessionId>,
+    advisory: BTreeSet<SessionId>,
+}
+
+impl Belongings {
+    /// A session has sent this text, which is or holds these commands.
+    pub(super) fn note(&mut self, id: SessionId, command: &Command, statement: &[u8]) {
+        let is_about_all = matches!(command, Command::Discard(_) | Command::UnlockAll);
+        if is_about_all {
+            return;
+        }
+        for (word, sessions) in [
+            (&b"temp"[..], &mut self.temporary),
+            (b"advisory", &mut self.advisory),
+        ] {
+            if !sessions.contains(&id) && mentions(statement, word) {
+                sessions.insert(id);
+            }
+        }
+    }
+
+    /// Whether somebody else may hold advisory locks.
+    pub(super) fn others_may_lock(&self, id: SessionId) -> bool {
+        self.advisory.iter().any(|&other| other != id)
+    }
+
+    /// What a statement gives up that is only this session's.
+    pub(super) fn gives_up(&self, id: SessionId, command: &Command) -> String {
+        let is_own = |sessions: &BTreeSet<SessionId>| sessions.iter().eq([&id]);
+        let (temporary, advisory) = match command {
+            Command::Discard(Discard::Temp) => (is_own(&self.temporary), false),
+            Command::Discard(Discard::All) => (is_own(&self.temporary), is_own(&self.advisory)),
+            _ => (false, false),
+        };
+        let mut steps = String::new();
+        if temporary {
+            steps += "EXECUTE 'DISCARD TEMP'; ";
+        }
+        if advisory {
+            steps += "PERFORM pg_catalog.pg_advisory_unlock_all(); ";
+        }
+        steps
+    }
+}
+
+/// Whether a text holds a word, or a part of one, in whatever case.
+pub(super) fn mentions(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len())
+        .any(|part| part.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_anothers_is_not_given_up() {
+        let (a, b) = (SessionId(1), SessionId(2));
+        let all = Command::Discard(Discard::All);
+        let mut belongings = Belongings::default();
+        assert_eq!(belongings.gives_up(a, &all), "");
+        belongings.note(a, &Command::Other, b"SELECT pg_Advisory_lock(1)");
+        belongings.note(a, &Command::Other, b"CREATE TEMPORARY TABLE x ()");
+        belongings.note(b, &Command::UnlockAll, b"SELECT pg_advisory_unlock_all()");
+        belongings.note(b, &Command::Discard(Discard::Temp), b"DISCARD TEMP");
+        assert_eq!(belongings.gives_up(b, &all), "");
+        assert!(belongings.others_may_lock(b) && !belongings.others_may_lock(a));
+        let temporary = "EXECUTE 'DISCARD TEMP'; ";
+        let both = format!("{temporary}PERFORM pg_catalog.pg_advisory_unlock_all(); ");
+        assert_eq!(belongings.gives_up(a, &all), both);
+        belongings.note(b, &Command::Other, b"SELECT pg_try_advisory_lock(1)");
+        assert_eq!(belongings.gives_up(a, &all), temporary);
+        assert_eq!(belongings.gives_up(a, &Command::ResetAll), "");
+    }
+}
