@@ -21,6 +21,7 @@ use deadpool_postgres::{PoolConfig, RecyclingMethod};
 pub struct Config {
     database_url: Option<DatabaseUrl>,
     lease_timeout: Duration,
+    lock_timeout: Duration,
     drain_timeout: Duration,
     request_timeout: Duration,
     pool_size: usize,
@@ -33,6 +34,7 @@ impl Default for Config {
         Self {
             database_url: None,
             lease_timeout: Duration::from_secs(2),
+            lock_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             pool_size: PoolConfig::default().max_size,
@@ -81,6 +83,22 @@ impl Config {
     /// ```
     pub fn lease_timeout(mut self, timeout: Duration) -> Self {
         self.lease_timeout = timeout;
+        self
+    }
+
+    /// How long a statement waits for a lock that another connection holds, such as another test's transaction that wrote
+    /// the same unique key. Then it fails with PostgreSQL's own `lock_not_available` (55P03) and a hint. It is the server's
+    /// `lock_timeout`: what the application or the connection string sets wins, and zero waits for ever. Default: 5 seconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().lock_timeout(Duration::from_secs(1));
+    /// ```
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
         self
     }
 
@@ -168,6 +186,10 @@ impl Config {
         self.lease_timeout
     }
 
+    pub(crate) fn lock(&self) -> Duration {
+        self.lock_timeout
+    }
+
     pub(crate) fn drain(&self) -> Duration {
         self.drain_timeout
     }
@@ -208,6 +230,7 @@ mod tests {
         let config = Config::new();
         assert_eq!(config.url(), None);
         assert_eq!(config.lease(), Duration::from_secs(2));
+        assert_eq!(config.lock(), Duration::from_secs(5));
         assert_eq!(config.drain(), Duration::from_secs(5));
         assert_eq!(config.request(), Duration::from_secs(30));
         assert_eq!(config.size(), PoolConfig::default().max_size);
@@ -220,6 +243,7 @@ mod tests {
         let config = Config::new()
             .database_url("postgres://localhost/todo")
             .lease_timeout(Duration::from_secs(101))
+            .lock_timeout(Duration::from_secs(106))
             .drain_timeout(Duration::from_secs(102))
             .request_timeout(Duration::from_secs(103))
             .pool_size(104)
@@ -227,6 +251,7 @@ mod tests {
             .recycling_method(RecyclingMethod::Verified);
         assert_eq!(config.url(), Some("postgres://localhost/todo"));
         assert_eq!(config.lease(), Duration::from_secs(101));
+        assert_eq!(config.lock(), Duration::from_secs(106));
         assert_eq!(config.drain(), Duration::from_secs(102));
         assert_eq!(config.request(), Duration::from_secs(103));
         assert_eq!(config.size(), 104);

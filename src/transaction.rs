@@ -78,7 +78,7 @@ impl SharedTransaction {
     /// If there is no PostgreSQL, if it can't be reached or refuses the user, and if the schema can't be prepared.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
         let mut target = database::resolve(schema, config).await?;
-        add_options(&mut target);
+        add_options(&mut target, config);
         let Ready { backend, deferral } = outer::open(&target, schema.is_prepared()).await?;
         let canceller = backend.canceller();
         let mux = Mux::new(
@@ -247,13 +247,16 @@ impl BackendStream for Socket {
 /// How long a cancelled statement may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Settings that the outer transaction needs for its own life. As options of the connection they are what RESET goes
+/// Settings that the outer transaction needs for its own life, and one for that of the test. As options of the connection they are what RESET goes
 /// back to. They stand first, so that those of the user's own win.
-fn add_options(target: &mut tokio_postgres::Config) {
-    let own = "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0";
+fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
+    let own = format!(
+        "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c lock_timeout={}ms",
+        config.lock().as_millis()
+    );
     let options = match target.get_options() {
         Some(options) => format!("{own} {options}"),
-        None => own.to_owned(),
+        None => own,
     };
     target.options(options);
     if target.get_application_name().is_none() {

@@ -205,6 +205,18 @@ pub(super) fn needs_commit(error: &Message) -> Option<&'static str> {
     }
 }
 
+/// The hint for a statement that waited too long for a lock. Within a shared transaction nobody waits for a lock.
+pub(super) fn lock_timeout(error: &Message) -> Option<&'static str> {
+    let routine = error.error_field(b'R').unwrap_or_default();
+    let is_timeout =
+        error.error_field(b'C')? == LOCK_NOT_AVAILABLE && routine == "ProcessInterrupts";
+    (is_timeout && error.error_field(b'H').is_none()).then_some(
+        "The lock is held by a transaction on another connection, probably that of another test that runs at the same time, \
+         and stays with it until that test has ended. Let the two write different rows and keys, or run them one after the \
+         other. If the holder is merely slow, raise Config::lock_timeout.",
+    )
+}
+
 /// PREPARE TRANSACTION would hand the outer transaction to somebody else.
 pub(super) fn prepare_transaction() -> Report {
     Report::error(

@@ -101,10 +101,7 @@ impl Settings {
             for index in ordered(&self.names, old.iter().copied(), Order::Leaving) {
                 // Those that come first are in the way of the others.
                 if !new.contains(&index) || is_identity(&self.names[index]) {
-                    let name = literal(&self.names[index]);
-                    steps += &step(&format!(
-                        "PERFORM pg_catalog.set_config({name}, NULL, false);"
-                    ));
+                    steps += &step(&set_back(&self.names[index]));
                 }
             }
             for index in ordered(&self.names, new.iter().copied(), Order::Arriving) {
@@ -162,10 +159,7 @@ impl Settings {
             if is_identity(name) && !also_identity {
                 continue;
             }
-            let name = literal(name);
-            steps += &step(&format!(
-                "PERFORM pg_catalog.set_config({name}, NULL, false);"
-            ));
+            steps += &step(&set_back(name));
             if self.local.contains(&index) {
                 let slot = local_slot(index);
                 steps += &step(&format!(
@@ -366,6 +360,18 @@ fn local_slot(index: usize) -> String {
 fn literal(name: &str) -> String {
     // Whatever the name holds, it must end neither the string nor the block around it.
     format!("E'{}'", name.replace('$', "\\x24"))
+}
+
+/// Sets back what a session has set. The server's own time limit on transactions would end the outer one.
+fn set_back(name: &str) -> String {
+    let value = match name {
+        "transaction_timeout" => "'0'",
+        _ => "NULL",
+    };
+    format!(
+        "PERFORM pg_catalog.set_config({}, {value}, false);",
+        literal(name)
+    )
 }
 
 /// A slot that isn't empty starts with a mark, because a value may be empty.

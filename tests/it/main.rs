@@ -12,6 +12,7 @@ mod faults;
 mod handlers;
 mod kept;
 mod live;
+mod locks;
 mod notify;
 mod orphans;
 mod socket;

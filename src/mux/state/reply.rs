@@ -284,6 +284,9 @@ impl Mux {
 
     /// What to do about an error that a session would not get without the others.
     fn hint(&self, error: &Message) -> Option<&'static str> {
+        if let Some(hint) = report::lock_timeout(error) {
+            return Some(hint);
+        }
         let hint = report::needs_commit(error)?;
         let flight = self.flights.front()?;
         let several = flight.script.as_ref().is_some_and(|script| script.several);
