@@ -266,6 +266,8 @@ pub(super) struct Flight {
     pub(super) awaits_copy: bool,
     /// A message that has no place in a COPY was sent in its midst; this is its type.
     pub(super) intruder: Option<u8>,
+    /// Its transactions are read-only unless they say otherwise.
+    pub(super) read_only: bool,
     /// Its client may want it cancelled.
     pub(super) flushes_guard: bool,
     /// It runs something, and not only prepares it.
@@ -311,6 +313,7 @@ impl Flight {
             copying: false,
             awaits_copy: false,
             intruder: None,
+            read_only: false,
             flushes_guard: false,
             executes: false,
             cancel: false,

@@ -39,6 +39,11 @@ impl Parameters {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Whether transactions are to be read-only by themselves. PostgreSQL tells since release 14.
+    pub(super) fn default_transaction_read_only(&self) -> bool {
+        self.get(DEFAULT_TRANSACTION_READ_ONLY) == Some("on")
+    }
+
     /// Whether a backslash is an ordinary character in a plain string.
     pub(super) fn standard_conforming_strings(&self) -> bool {
         self.get(STANDARD_CONFORMING_STRINGS)
@@ -46,4 +51,5 @@ impl Parameters {
     }
 }
 
+const DEFAULT_TRANSACTION_READ_ONLY: &str = "default_transaction_read_only";
 const STANDARD_CONFORMING_STRINGS: &str = "standard_conforming_strings";

@@ -304,6 +304,11 @@ impl Session {
         self.told = told;
     }
 
+    /// Whether its transactions are to be read-only by themselves.
+    pub(super) fn default_transaction_read_only(&self) -> bool {
+        self.told.default_transaction_read_only()
+    }
+
     /// Whether a backslash is an ordinary character in the client's plain strings.
     pub(super) fn standard_conforming_strings(&self) -> bool {
         self.told.standard_conforming_strings()

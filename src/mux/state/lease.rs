@@ -63,6 +63,7 @@ impl Mux {
             guard: guard.map_or(self.guard, Guard::behind_another),
         };
         let mut flight = Box::new(Flight::new(id, standing));
+        flight.read_only = session.default_transaction_read_only();
         flight.flushes_guard = session.key.is_some();
         flight.executes = session.batch().any(|message| {
             matches!(

@@ -203,7 +203,10 @@ impl Mux {
         for table in &flight.tables {
             self.tables.add(table.clone());
         }
+        let read_only = read_only.or_else(|| flight.read_only.then_some(true));
         if let Some(read_only) = read_only {
+            // It ends with its savepoint, so the next one isn't to be set on top.
+            flight.executed = Executed::Anything;
             let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
             self.run_text(flight, format!("SET TRANSACTION {mode}"), || Reader::Guard);
         }

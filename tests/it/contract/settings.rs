@@ -230,6 +230,37 @@ async fn savepoints_within_a_block_undo_what_is_set_local() {
 }
 
 #[tokio::test]
+async fn transactions_are_read_only_where_their_session_wants_that() {
+    same(async |s| {
+        s.query(A, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+            .await;
+        for id in [A, B, A, B] {
+            s.query(id, "INSERT INTO p2 SELECT coalesce(max(id), 0) + 1 FROM p2")
+                .await;
+            s.run(id, &once("SELECT current_setting('transaction_read_only')"))
+                .await;
+        }
+        for sql in [
+            "BEGIN",
+            "INSERT INTO p2 VALUES (10)",
+            "ROLLBACK",
+            "BEGIN READ WRITE",
+            "INSERT INTO p2 VALUES (11)",
+            "COMMIT AND CHAIN",
+            "INSERT INTO p2 VALUES (12)",
+            "COMMIT",
+            "INSERT INTO p2 VALUES (13)",
+            "RESET default_transaction_read_only",
+            "INSERT INTO p2 VALUES (14)",
+        ] {
+            s.query(A, sql).await;
+        }
+        s.query(B, "SELECT id FROM p2 ORDER BY id").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn set_local_outside_a_block_has_no_effect() {
     same(async |s| {
         s.query(A, "SET LOCAL app.tenant = '7'").await;
