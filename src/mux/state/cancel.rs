@@ -17,6 +17,7 @@
 use std::time::Instant;
 
 use super::Mux;
+use super::send::only_command;
 use crate::mux::command::Command;
 use crate::mux::message::frontend;
 use crate::mux::report;
@@ -103,7 +104,8 @@ impl Mux {
             if message.tag() != frontend::QUERY || message.frame().len() > LONGEST_ROLLBACK {
                 break;
             }
-            match message.fields().string().map(|sql| self.only_command(&sql)) {
+            let sql = message.fields().string();
+            match sql.map(|sql| only_command(&sql, session.standard_conforming_strings())) {
                 // A pool may have given the client to somebody else already.
                 Some(Command::Rollback { .. }) => return is_awaited || inbox.next().is_some(),
                 // A driver sends one for each block within the block.
