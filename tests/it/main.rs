@@ -15,6 +15,7 @@ mod live;
 mod locks;
 mod notify;
 mod orphans;
+mod programs;
 mod socket;
 mod stage;
 mod wire;

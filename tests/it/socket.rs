@@ -1,10 +1,5 @@
-//! Other clients, over the socket: real ones, bad ones, and ones that cancel.
+//! Other clients, over the socket: good ones, bad ones, and ones that cancel.
 
-use std::collections::VecDeque;
-use std::env;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use actix_shareddb::{LiveServer, LiveServerTestCase, Pool, Result, SharedTransaction};
@@ -14,16 +9,17 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
+use crate::programs::{output, psql, run};
 use crate::stage::{Database, connect};
 use crate::wire;
 
 /// Nothing here takes this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-const SCHEMA: &str = "CREATE TABLE t (id serial PRIMARY KEY, v text UNIQUE)";
+pub(crate) const SCHEMA: &str = "CREATE TABLE t (id serial PRIMARY KEY, v text UNIQUE)";
 
 /// Plays a test on a shared transaction, which is rolled back after it and must leave nothing.
-async fn shared(test: impl AsyncFnOnce(&SharedTransaction)) {
+pub(crate) async fn shared(test: impl AsyncFnOnce(&SharedTransaction)) {
     Database::with(SCHEMA, async |database| {
         let transaction = database.open().await;
         test(&transaction).await;
@@ -35,7 +31,7 @@ async fn shared(test: impl AsyncFnOnce(&SharedTransaction)) {
     .await;
 }
 
-async fn count(client: &Client, sql: &str) -> i64 {
+pub(crate) async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
@@ -44,158 +40,63 @@ async fn outsider(transaction: &SharedTransaction) -> Client {
     connect(&transaction.database_url().unwrap().parse().unwrap()).await
 }
 
-/// A program that comes with PostgreSQL.
-fn program(name: &str) -> Command {
-    let mut folders: VecDeque<PathBuf> = env::var_os("PATH")
-        .map(|path| env::split_paths(&path).collect())
-        .unwrap_or_default();
-    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
-        folders.extend(versions.map(|version| version.unwrap().path().join("bin")));
-    }
-    let found = folders
-        .iter()
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    let Some(path) = found else {
-        panic!("{name} is not installed; run ./scripts/setup, or: apt-get install postgresql");
-    };
-    let mut command = Command::new(path);
-    // What the developer has set is not what is tested.
-    for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
-            command.env_remove(name);
+/// A pool as an application in another process has it: its clients connect over TCP.
+fn pool_over_tcp(config: tokio_postgres::Config) -> Pool {
+    use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+    let recycling_method = RecyclingMethod::Clean;
+    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+    Pool::builder(manager).max_size(3).build().unwrap()
+}
+
+/// What the clients of a pool get, one after the other and several at once.
+async fn work_of_a_pool(pool: &Pool) -> Vec<String> {
+    let mut seen = Vec::new();
+    let insert = "INSERT INTO t (v) VALUES ($1)";
+    for (value, is_kept) in [("a", true), ("b", false), ("c", true)] {
+        let mut client = pool.get().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let statement = transaction.prepare_cached(insert).await.unwrap();
+        transaction.execute(&statement, &[&value]).await.unwrap();
+        if is_kept {
+            transaction.commit().await.unwrap();
         }
     }
-    command
-}
-
-fn psql(url: &str) -> Command {
-    let mut command = program("psql");
-    command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", url]);
-    command
-}
-
-async fn run(mut command: Command) -> Output {
-    let task = tokio::task::spawn_blocking(move || command.output().unwrap());
-    timeout(PATIENCE, task)
-        .await
-        .expect("it comes to an end")
-        .unwrap()
-}
-
-/// What a command prints that must succeed.
-async fn output(command: Command) -> String {
-    let output = run(command).await;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[tokio::test]
-async fn psql_and_the_pool_see_what_the_other_wrote() {
-    shared(async |transaction| {
-        let url = transaction.database_url().unwrap();
-        assert_eq!(
-            url,
-            transaction.database_url().unwrap(),
-            "one socket is enough"
-        );
-        let client = transaction.pool().unwrap().get().await.unwrap();
-        client
-            .execute("INSERT INTO t (v) VALUES ('pool')", &[])
-            .await
-            .unwrap();
-
-        let mut command = psql(&url);
-        command.args([
-            "-c",
-            "INSERT INTO t (v) VALUES ('psql'); SELECT v FROM t ORDER BY id",
-        ]);
-        command.args(["-c", "BEGIN; INSERT INTO t (v) VALUES ('undone'); ROLLBACK"]);
-        command.args([
-            "-c",
-            "SELECT count(*) FROM t",
-            "-c",
-            "SELECT current_setting('application_name')",
-        ]);
-        assert_eq!(output(command).await, "pool\npsql\n2\nactix-shareddb\n");
-        assert_eq!(
-            count(&client, "SELECT count(*) FROM t WHERE v = 'psql'").await,
-            1
-        );
-
-        let mut failing = psql(&url);
-        failing.args(["-c", "INSERT INTO t (v) VALUES ('kept')"]);
-        failing.args(["-c", "INSERT INTO t (v) VALUES ('pool')"]);
-        let failed = run(failing).await;
-        assert_eq!(failed.status.code(), Some(1));
-        let errors = String::from_utf8(failed.stderr).unwrap();
-        assert!(
-            errors.starts_with("ERROR:  duplicate key value violates unique constraint"),
-            "{errors}"
-        );
-        assert_eq!(count(&client, "SELECT count(*) FROM t").await, 3);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn psql_runs_a_script() {
-    shared(async |transaction| {
-        let folder = tempfile::tempdir().unwrap();
-        let csv = folder.path().join("t.csv");
-        let script = folder.path().join("seed.sql");
-        let text = format!(
-            "\\set name milk\n\
-             INSERT INTO t (v) VALUES (:'name');\n\
-             CREATE TABLE copied (id int, v text);\n\
-             \\copy t to '{csv}' csv\n\
-             \\copy copied from '{csv}' csv\n\
-             COPY copied FROM STDIN;\n2\teggs\n\\.\n\
-             \\set ON_ERROR_STOP off\n\
-             \\set ON_ERROR_ROLLBACK on\n\
-             BEGIN;\n\
-             INSERT INTO t (v) VALUES ('bread');\n\
-             INSERT INTO t (v) VALUES (:'name');\n\
-             INSERT INTO t (v) VALUES ('salt');\n\
-             COMMIT;\n\
-             SELECT v FROM copied ORDER BY v;\n\
-             SELECT v FROM t ORDER BY v;\n\
-             SELECT v FROM t WHERE v > 'm' ORDER BY v \\gset last_\n\
-             PREPARE one AS SELECT $1::int + 1;\n\
-             EXECUTE one(41);\n",
-            csv = csv.display()
-        );
-        std::fs::File::create(&script)
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
-        let mut command = psql(&transaction.database_url().unwrap());
-        command.arg("-f").arg(&script);
-        assert_eq!(output(command).await, "eggs\nmilk\nbread\nmilk\nsalt\n42\n");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn pgbench_runs_as_many_clients() {
-    shared(async |transaction| {
-        let url = transaction.database_url().unwrap();
-        let mut init = program("pgbench");
-        init.args(["-i", "-I", "dtgp", "-s", "1", "-q", &url]);
-        output(init).await;
-        // One thread for each client: pgbench prepares without looking at its other clients, and one of those may hold the
-        // block that this waits for.
-        for mode in ["simple", "extended", "prepared"] {
-            let mut bench = program("pgbench");
-            bench.args(["-n", "-c", "4", "-j", "4", "-t", "25", "-M", mode, &url]);
-            let report = output(bench).await;
-            assert!(report.contains("number of transactions actually processed: 100/100"), "{report}");
+    let many = (0..12).map(async |number: i32| {
+        let mut client = pool.get().await.unwrap();
+        let mut transaction = client.transaction().await.unwrap();
+        let value = number.to_string();
+        let statement = transaction.prepare_cached(insert).await.unwrap();
+        transaction.execute(&statement, &[&value]).await.unwrap();
+        let nested = transaction.transaction().await.unwrap();
+        let again = nested.execute(&statement, &[&value]).await;
+        let code = again.unwrap_err().code().unwrap().code().to_owned();
+        nested.rollback().await.unwrap();
+        if number % 3 == 0 {
+            transaction.rollback().await.unwrap();
+        } else {
+            transaction.commit().await.unwrap();
         }
-        let client = transaction.pool().unwrap().get().await.unwrap();
-        assert_eq!(count(&client, "SELECT count(*) FROM pgbench_history").await, 300);
-        let deltas = "SELECT (SELECT sum(delta) FROM pgbench_history) - (SELECT sum(bbalance) FROM pgbench_branches)";
-        assert_eq!(count(&client, deltas).await, 0);
+        format!("{number} {code}")
+    });
+    seen.extend(futures_util::future::join_all(many).await);
+    let client = pool.get().await.unwrap();
+    let list = client.prepare_cached("SELECT v FROM t ORDER BY v").await;
+    let rows = client.query(&list.unwrap(), &[]).await.unwrap();
+    seen.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+    assert_eq!(pool.status().size, 3);
+    seen
+}
+
+#[tokio::test]
+async fn a_pool_of_another_process_works_as_on_a_plain_server() {
+    Database::with(SCHEMA, async |database| {
+        let transaction = database.open().await;
+        let url = transaction.database_url().unwrap();
+        let shared = work_of_a_pool(&pool_over_tcp(url.parse().unwrap())).await;
+        transaction.rollback().await.unwrap();
+        let plain = work_of_a_pool(&pool_over_tcp(database.config.clone())).await;
+        assert_eq!(shared, plain);
+        assert_eq!(shared.len(), 12 + 2 + 8);
     })
     .await;
 }

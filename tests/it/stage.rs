@@ -91,8 +91,8 @@ impl Database {
         dropped.expect("the database can be dropped");
     }
 
-    /// The configuration with which a shared transaction is opened here.
-    pub(crate) fn shared_config(&self) -> Config {
+    /// This database as a connection string, which PostgreSQL's own programs read, too.
+    pub(crate) fn settings(&self) -> String {
         let mut settings = String::new();
         let mut set = |key: &str, value: &str| {
             let value = value.replace('\\', "\\\\").replace('\'', "\\'");
@@ -110,8 +110,13 @@ impl Database {
             set("password", &String::from_utf8_lossy(password));
         }
         set("dbname", &self.name);
+        settings
+    }
+
+    /// The configuration with which a shared transaction is opened here.
+    pub(crate) fn shared_config(&self) -> Config {
         Config::new()
-            .database_url(settings)
+            .database_url(self.settings())
             .lease_timeout(PATIENCE * 2)
     }
 
