@@ -114,6 +114,16 @@ async fn who_is_refused_is_told_in_postgresql_s_words() {
 
 #[tokio::test]
 async fn a_newer_protocol_is_negotiated_down() {
+    let mut sent = startup((3 << 16) + 2, &[ALICE, TODO]);
+    sent.extend(password("secret"));
+    let (seen, outcome) = at_the_door(&sent).await;
+    assert!(
+        matches!(outcome, Ok(Purpose::Session { .. })),
+        "{outcome:?}"
+    );
+    let expected = b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0R\0\0\0\x08\0\0\0\x03";
+    assert_eq!(seen, expected);
+
     let mut sent = startup((3 << 16) + 2, &[ALICE, TODO, ("_pq_.test", "1")]);
     sent.extend(password("secret"));
     let (seen, outcome) = at_the_door(&sent).await;
@@ -123,6 +133,39 @@ async fn a_newer_protocol_is_negotiated_down() {
     );
     let expected = b"v\0\0\0\x16\0\x03\0\0\0\0\0\x01_pq_.test\0R\0\0\0\x08\0\0\0\x03";
     assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn encryption_is_declined_whoever_asks_for_it_and_for_what() {
+    let ssl = [0, 0, 0, 8, 4, 210, 22, 47];
+    let gss = [0, 0, 0, 8, 4, 210, 22, 48];
+    for requests in [[gss, ssl], [ssl, gss]] {
+        let mut sent = requests.concat();
+        sent.extend(startup(PROTOCOL_3_0, &[ALICE, TODO]));
+        sent.extend(password("secret"));
+        let (seen, outcome) = at_the_door(&sent).await;
+        assert_eq!(seen, b"NNR\0\0\0\x08\0\0\0\x03");
+        assert!(
+            matches!(outcome, Ok(Purpose::Session { .. })),
+            "{outcome:?}"
+        );
+
+        // A cancel goes the same way as the connection that it is for.
+        let mut sent = requests.concat();
+        sent.extend([0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 0, 0, 0, 9]);
+        let (seen, outcome) = at_the_door(&sent).await;
+        assert_eq!(seen, b"NN");
+        assert!(
+            matches!(
+                outcome,
+                Ok(Purpose::Cancel {
+                    process_id: 7,
+                    secret_key: 9
+                })
+            ),
+            "{outcome:?}"
+        );
+    }
 }
 
 #[tokio::test]
