@@ -215,4 +215,24 @@ mod tests {
             format!("unknown argument \"--help\"; {USAGE}")
         );
     }
+
+    #[test]
+    fn an_argument_without_its_value_is_refused() {
+        for argument in ["--listen", "--database-url"] {
+            let arguments = [argument.to_owned()].into_iter();
+            let error = Sandbox::from_arguments(arguments).unwrap_err();
+            assert_eq!(error.to_string(), format!("{argument} needs a value"));
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let used = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = used.local_addr().unwrap().to_string();
+        let arguments = ["--listen".to_owned(), address.clone()].into_iter();
+        let error = Sandbox::from_arguments(arguments).unwrap_err();
+        let text = error.to_string();
+        let expected = format!("{address} can't be listened at: ");
+        assert!(text.starts_with(&expected), "{text}");
+    }
 }
