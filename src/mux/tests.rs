@@ -21,6 +21,8 @@
 //!
 //! With `UPDATE_TRACES=1` the outputs in the files are rewritten as they are now, to be read before they are kept.
 
+mod model;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
