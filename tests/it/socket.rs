@@ -265,6 +265,12 @@ async fn garbage_disturbs_nobody() {
             &[0; 10_000],
             b"\0\0",
             b"\0\0\0\x20\0\x03\0\0user\0",
+            // Protocols 2.0, 4.0 and an absurd one, and lengths that can't be.
+            b"\0\0\0\x08\0\x02\0\0",
+            b"\0\0\0\x08\0\x04\0\0",
+            b"\0\0\0\x08\x7f\xff\x7f\xff",
+            b"\0\0\0\x07\0\x03\0",
+            b"\x80\0\0\x08\0\x03\0\0",
         ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(garbage).await.unwrap();
@@ -276,6 +282,9 @@ async fn garbage_disturbs_nobody() {
         let half = b"Q\0\0\0\x40DELETE FROM t".to_vec();
         for (sent, told) in [
             (oversized, "invalid message length"),
+            (vec![b'Q', 0, 0, 0, 3], "invalid message length"),
+            (vec![b'Q', 0x80, 0, 0, 0], "invalid message length"),
+            (vec![b'S', 0, 1, 0, 0], "invalid message length"),
             (vec![b'p', 0, 0, 0, 4], "invalid frontend message type"),
             (vec![0; 100], "invalid frontend message type"),
             (half, ""),
