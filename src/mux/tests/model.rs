@@ -299,6 +299,8 @@ struct Run {
     server: Server,
     to_server: BytesMut,
     from_server: BytesMut,
+    /// A CancelRequest is on its way. It comes too late, as one may.
+    canceling: bool,
 }
 
 impl Run {
@@ -339,15 +341,20 @@ impl Run {
             server,
             to_server: BytesMut::new(),
             from_server: BytesMut::new(),
+            canceling: false,
         }
     }
 
     fn finish(mut self) -> Result<(), String> {
         let mut idle = 0;
         while idle < 200 {
-            let went_on = match self.random.below(4) {
-                0 | 1 => self.send(),
-                2 => self.serve(),
+            let went_on = match self.random.below(5) {
+                0 if std::mem::take(&mut self.canceling) => {
+                    self.mux.handle_cancelled(self.now);
+                    true
+                }
+                0..=2 => self.send(),
+                3 => self.serve(),
                 _ => self.answer()?,
             };
             self.drain();
@@ -417,7 +424,8 @@ impl Run {
                     let client = self.clients.iter_mut().find(|client| client.id == id);
                     client.expect("a session").received.put(bytes);
                 }
-                Transmit::Cancel | Transmit::Close(_) => {}
+                Transmit::Cancel => self.canceling = true,
+                Transmit::Close(_) => {}
             }
         }
     }
