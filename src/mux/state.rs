@@ -5,10 +5,12 @@
 //!
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
 //! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
-//! [`script`] (it is sent), [`cancel`] (it is given up), [`reply`] (it is answered), [`notify`] (others hear of it).
+//! [`script`] (it is sent), with what [`inject`] puts around it, [`cancel`] (it is given up), [`reply`] (it is answered),
+//! [`notify`] (others hear of it).
 
 mod cancel;
 mod follow;
+mod inject;
 mod lease;
 mod notify;
 mod reply;

@@ -1,14 +1,14 @@
-//! The batch under way: what of it is sent to the backend, and what is sent around it.
+//! The batch under way: what of it is sent to the backend.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::Mux;
-use crate::mux::block::{self, Block, Executed, Move, Prologue, Standing};
-use crate::mux::command::{Command, Discard, OnCommit};
+use crate::mux::block::{self, Block, Executed, Standing};
+use crate::mux::command::{Command, Discard};
 use crate::mux::control;
 use crate::mux::deferral::Deferral;
 use crate::mux::flight::{Effect, Flight, Nameable, Reader, Request, Step};
-use crate::mux::message::{self, Fields, Message, frontend, to_backend};
+use crate::mux::message::{Fields, Message, frontend, to_backend};
 use crate::mux::naming::Naming;
 use crate::mux::notify;
 use crate::mux::on_commit::Table;
@@ -16,7 +16,7 @@ use crate::mux::own;
 use crate::mux::report;
 use crate::mux::rewrite::Shifts;
 use crate::mux::session::{Prepared, Session, SessionId};
-use crate::mux::settings::{self, Change};
+use crate::mux::settings;
 use crate::mux::split;
 
 impl Mux {
@@ -176,86 +176,6 @@ impl Mux {
         self.put(&to_backend::sync());
         flight.expect(Request::Sync, Reader::Client);
         true
-    }
-
-    /// Begins the session's transaction on the backend, if it has not begun.
-    pub(super) fn start(&mut self, flight: &mut Flight) {
-        let (closes, count) = self.garbage.take();
-        self.to_backend.put_slice(&closes);
-        for _ in 0..count {
-            flight.expect(Request::Close, Reader::Guard);
-        }
-        let hands_over = self.settings.needs_handover(flight.session);
-        let Some(prologue) = flight.ahead.start(hands_over) else {
-            return;
-        };
-        flight.steps.push_back(Step::Start { hands_over });
-        let Prologue { moves, read_only } = prologue;
-        let handover = self.settings.begin(flight.session, moves);
-        for &step in moves {
-            if let Some(statement) = own::statement(step) {
-                self.run_own(flight, statement, || Reader::Guard);
-            } else if let Some(handover) = &handover {
-                self.run_text(flight, handover, || Reader::Guard);
-            }
-            self.settle_tables(flight, step);
-        }
-        for table in &flight.tables {
-            self.tables.add(table.clone());
-        }
-        let read_only = read_only.or_else(|| flight.read_only.then_some(true));
-        if let Some(read_only) = read_only {
-            // It ends with its savepoint, so the next one isn't to be set on top.
-            flight.executed = Executed::Anything;
-            let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
-            self.run_text(flight, format!("SET TRANSACTION {mode}"), || Reader::Guard);
-        }
-        // What runs in a block may turn out to be an orphan that somebody waits for.
-        let may_be_orphaned = flight.executes && flight.ahead.is_open();
-        let may_be_cancelled = flight.flushes_guard || may_be_orphaned;
-        if may_be_cancelled && (!moves.is_empty() || read_only.is_some()) {
-            self.put(&to_backend::flush());
-        }
-    }
-
-    /// The transaction before was kept or undone, and so were the tables that it has made.
-    fn settle_tables(&mut self, flight: &mut Flight, step: Move) {
-        match step {
-            // The next savepoint isn't set yet, so this is not undone with what follows.
-            Move::Release => {
-                if let Some(sql) = self.tables.commit() {
-                    self.run_text(flight, sql, || Reader::Guard);
-                }
-            }
-            Move::RollBack | Move::RollBackNested => {
-                for (id, table) in self.tables.roll_back() {
-                    if id == flight.session {
-                        flight.tables.retain(|known| *known != table);
-                    }
-                    if table.on_commit == OnCommit::DeleteRows {
-                        self.vanished.push((id, table));
-                    }
-                }
-            }
-            Move::Begin | Move::Set | Move::Nest | Move::HandOver => {}
-        }
-    }
-
-    /// What is about to be run changes settings like this. What precedes it is as much the client's as itself.
-    pub(super) fn send_changes(&mut self, flight: &mut Flight, changes: &[Change]) {
-        if changes.is_empty() {
-            return;
-        }
-        flight.alone = true;
-        if flight.ahead.is_failed() {
-            return;
-        }
-        if let Some(sql) = self.settings.note(flight.session, changes) {
-            self.run_text(flight, &sql, || Reader::Check { commit: false });
-            if flight.flushes_guard {
-                self.put(&to_backend::flush());
-            }
-        }
     }
 
     pub(super) fn send_parse(
@@ -602,71 +522,6 @@ impl Mux {
         flight.expect(request, Reader::Client);
     }
 
-    /// Makes the backend fail here, and the client see this error.
-    pub(super) fn send_refusal(&mut self, flight: &mut Flight, error: Message) {
-        self.start(flight);
-        self.put(&to_backend::bind(b"", own::REFUSE));
-        flight.expect(Request::Bind, Reader::Refusal(error.clone()));
-        self.put(&to_backend::execute(b""));
-        flight.expect(Request::Execute, Reader::Refusal(error));
-    }
-
-    /// Whether deferred constraints must be checked before this takes effect.
-    pub(super) fn needs_check(&self, command: &Command, standing: &Standing) -> bool {
-        matches!(command, Command::Commit { .. })
-            && self.deferral.is_possible()
-            && standing.commits_work()
-            && control::apply(&mut standing.clone(), command).is_ok()
-    }
-
-    /// Checks the deferred constraints where a COMMIT would, and defers again what is deferred initially.
-    pub(super) fn send_check(&mut self, flight: &mut Flight, commit: bool) {
-        // A BEGIN READ ONLY may still be unknown to the backend.
-        self.start(flight);
-        self.run_own(flight, own::CHECK, || Reader::Check { commit });
-        let Some(restore) = self.deferral.restore() else {
-            return;
-        };
-        self.run_text(flight, &restore, || Reader::Check { commit });
-    }
-
-    /// Runs a statement of the multiplexer's own in the session's pipeline.
-    pub(super) fn run_own(
-        &mut self,
-        flight: &mut Flight,
-        statement: &[u8],
-        reader: impl Fn() -> Reader,
-    ) {
-        self.put_built(frontend::BIND, |body| {
-            to_backend::bind_body(body, b"", statement);
-        });
-        flight.expect(Request::Bind, reader());
-        self.put_built(frontend::EXECUTE, |body| {
-            to_backend::execute_body(body, b"");
-        });
-        flight.expect(Request::Execute, reader());
-    }
-
-    /// Runs a statement of the multiplexer's own that isn't prepared.
-    pub(super) fn run_text(
-        &mut self,
-        flight: &mut Flight,
-        sql: impl AsRef<[u8]>,
-        reader: impl Fn() -> Reader,
-    ) {
-        self.put(&to_backend::parse(b"", sql.as_ref()));
-        flight.expect(Request::Parse, reader());
-        self.put(&to_backend::bind(own::PORTAL, b""));
-        flight.expect(Request::Bind, reader());
-        self.put(&to_backend::execute(own::PORTAL));
-        flight.expect(Request::Execute, reader());
-        // A Bind of an unnamed statement that its client doesn't have must not find ours.
-        for (kind, name) in [(b'P', own::PORTAL), (b'S', b"")] {
-            self.put(&to_backend::close(kind, name));
-            flight.expect(Request::Close, reader());
-        }
-    }
-
     /// A statement may change what has to be done when its transaction ends.
     pub(super) fn note_command(&mut self, session: &mut Session, command: &Command) {
         match command {
@@ -682,14 +537,6 @@ impl Mux {
             }
             _ => {}
         }
-    }
-
-    pub(super) fn put(&mut self, message: &Message) {
-        self.to_backend.put_slice(message.frame());
-    }
-
-    pub(super) fn put_built(&mut self, tag: u8, body: impl FnOnce(&mut BytesMut)) {
-        message::write(&mut self.to_backend, tag, body);
     }
 }
 
