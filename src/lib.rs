@@ -83,6 +83,8 @@
 //!   `SELECT pg_notify(...)` are, where they are statements of their own.
 //! * What can't run in a transaction block (`VACUUM`, `CREATE DATABASE`, `CREATE INDEX CONCURRENTLY`) can't run here.
 //!
+//! The [`faq`] has more, by the exact words of each error.
+//!
 //! # Related crates
 //!
 //! `actix-test` starts a server from an `App` factory and knows no database. `sqlx::test` creates a database for each test.
@@ -95,6 +97,8 @@ mod cluster;
 mod config;
 mod database;
 mod error;
+#[doc = include_str!("faq.md")]
+pub mod faq {}
 mod in_flight;
 mod live;
 mod macros;

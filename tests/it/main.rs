@@ -8,6 +8,7 @@
 mod clients;
 mod contract;
 mod differential;
+mod faq;
 mod faults;
 mod handlers;
 mod kept;
