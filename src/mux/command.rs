@@ -6,6 +6,8 @@ mod grammar;
 mod mention;
 mod table;
 
+use std::ops::Range;
+
 use self::cursor::Cursor;
 pub(crate) use self::mention::Mention;
 use super::value::Name;
@@ -165,6 +167,11 @@ impl Command {
         mention::cursors(&mut Cursor::new(statement, scs))
     }
 
+    /// Where a statement names a setting.
+    pub(crate) fn setting(statement: &[u8], scs: bool, setting: &str) -> Option<Range<usize>> {
+        mention::setting(&mut Cursor::new(statement, scs), setting)
+    }
+
     pub(crate) fn names_prepared(&self) -> bool {
         matches!(
             self,
@@ -179,6 +186,20 @@ impl Command {
     /// Whether it ends a transaction block.
     pub(crate) fn ends_block(&self) -> bool {
         matches!(self, Self::Commit { .. } | Self::Rollback { .. })
+    }
+
+    /// The setting that a SET or RESET is about, if by that the server ends a connection that is idle in a transaction, as
+    /// that of the outer one mostly is.
+    pub(super) fn idle_timeout(&self) -> Option<&str> {
+        let (Self::Set { setting, .. } | Self::Reset { setting }) = self else {
+            return None;
+        };
+        let ends_idle = [
+            "idle_in_transaction_session_timeout",
+            "idle_session_timeout",
+            "transaction_timeout",
+        ];
+        ends_idle.contains(&&setting[..]).then_some(setting)
     }
 
     /// The command tag with which PostgreSQL reports that the command has succeeded, where it is always the same and

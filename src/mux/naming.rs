@@ -51,6 +51,9 @@ impl Naming {
     }
 }
 
+/// Stands before the name of a setting that would end the outer transaction, which makes it one that does nothing.
+const HARMLESS: &str = "actix_shareddb.";
+
 impl Session {
     /// What has to be replaced in a statement, which is this range of a text. `declares` are the cursors that
     /// stand before it in the same text, each with whether it is to be held.
@@ -78,11 +81,21 @@ impl Session {
                     }),
             );
         }
-        mentions
-            .into_iter()
-            .map(|mention| Replacement {
-                range: range.start + mention.range.start..range.start + mention.range.end,
-                text: quoted(&self.statement_name(mention.name.as_bytes())),
+        let names = mentions.into_iter().map(|mention| {
+            (
+                mention.range,
+                quoted(&self.statement_name(mention.name.as_bytes())),
+            )
+        });
+        let timeout = command.idle_timeout().and_then(|setting| {
+            let range = Command::setting(statement, scs, setting)?;
+            Some((range, format!("{HARMLESS}{setting}").into()))
+        });
+        names
+            .chain(timeout)
+            .map(|(place, text)| Replacement {
+                range: range.start + place.start..range.start + place.end,
+                text,
             })
             .collect()
     }
@@ -90,7 +103,8 @@ impl Session {
     /// The text of a Parse as it is to be sent, if that isn't as it was written.
     pub(super) fn rewrite(&self, sql: &[u8], command: &Command, scs: bool) -> Option<Rewritten> {
         let declares = matches!(command, Command::DeclareCursor { hold: true, .. });
-        if !command.names_prepared() && !declares && self.held.is_empty() {
+        let is_timeout = command.idle_timeout().is_some();
+        if !command.names_prepared() && !declares && !is_timeout && self.held.is_empty() {
             return None;
         }
         let range = split::statements(sql, scs).into_iter().next()?;

@@ -69,6 +69,19 @@ pub(super) fn cursors(cursor: &mut Cursor<'_>) -> Vec<Mention> {
     mentions
 }
 
+/// Where a statement names this setting first.
+pub(super) fn setting(cursor: &mut Cursor<'_>, setting: &str) -> Option<Range<usize>> {
+    loop {
+        let mut ahead = cursor.clone();
+        match name(&mut ahead) {
+            Some(mention) if mention.name.to_string().eq_ignore_ascii_case(setting) => {
+                return Some(mention.range);
+            }
+            _ => cursor.next()?,
+        };
+    }
+}
+
 /// The name with which a statement ends.
 fn last_name(cursor: &mut Cursor<'_>) -> Option<Mention> {
     loop {
