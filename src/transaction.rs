@@ -247,8 +247,8 @@ impl BackendStream for Socket {
 /// How long a cancelled statement may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Settings that the outer transaction needs for its own life, and one for that of the test. As options of the connection they are what RESET goes
-/// back to. They stand first, so that those of the user's own win.
+/// Settings that the outer transaction needs for its own life, and one for that of the test. As options of the connection
+/// they are what RESET goes back to. They stand first, so that those of the user's own win.
 fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
     let own = format!(
         "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c lock_timeout={}ms",

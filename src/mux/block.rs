@@ -3,8 +3,8 @@
 //! # Theory of operation
 //!
 //! All sessions live in one outer transaction, so each of *their* transactions, whether implicit (a batch outside a
-//! block) or explicit (BEGIN ... COMMIT), is what has happened since the **standing savepoint** was set. There is
-//! always exactly one such savepoint, and it is set anew *before* a transaction, never after it:
+//! block) or explicit (BEGIN ... COMMIT), is what has happened since the **standing savepoint** was set. From the
+//! first transaction on there is always one to go back to, and it is set anew *before* a transaction, never after it:
 //!
 //! * a transaction that was kept leaves [`Work::Kept`]: the next one starts with RELEASE and SAVEPOINT, or, if it was a
 //!   plain one ([`Work::Plain`]), with one more SAVEPOINT on top;
