@@ -20,6 +20,8 @@ use deadpool_postgres::{PoolConfig, RecyclingMethod};
 #[must_use = "a configuration does nothing until a test case returns it"]
 pub struct Config {
     database_url: Option<DatabaseUrl>,
+    allowed_servers: Vec<String>,
+    allowed_databases: Vec<String>,
     lease_timeout: Duration,
     lock_timeout: Duration,
     drain_timeout: Duration,
@@ -33,6 +35,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             database_url: None,
+            allowed_servers: Vec::new(),
+            allowed_databases: Vec::new(),
             lease_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
@@ -67,6 +71,41 @@ impl Config {
     /// ```
     pub fn database_url(mut self, url: impl Into<String>) -> Self {
         self.database_url = Some(DatabaseUrl(url.into()));
+        self
+    }
+
+    /// Lets the tests work on a server that isn't this machine, by its host name or address, which are compared with
+    /// those of the connection string. May be called for several. Default: none but those that the environment variable
+    /// `ACTIX_SHAREDDB_ALLOW_SERVER` lists, with commas in between.
+    ///
+    /// A CI system's service container is such a server: there, set the variable to its name.
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new()
+    ///     .database_url("postgres://postgres@db.example.com/todo")
+    ///     .allow_server("db.example.com");
+    /// ```
+    pub fn allow_server(mut self, host: impl Into<String>) -> Self {
+        self.allowed_servers.push(host.into());
+        self
+    }
+
+    /// Lets the tests work in a database whose name looks like production, such as `todo_production`. May be called for
+    /// several. Default: none but those that the environment variable `ACTIX_SHAREDDB_ALLOW_DATABASE` lists, with
+    /// commas in between.
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    ///
+    /// // What's on: the concerts of tonight.
+    /// let config = Config::new()
+    ///     .database_url("postgres://localhost/live_music")
+    ///     .allow_database("live_music");
+    /// ```
+    pub fn allow_database(mut self, name: impl Into<String>) -> Self {
+        self.allowed_databases.push(name.into());
         self
     }
 
@@ -182,6 +221,14 @@ impl Config {
         self.database_url.as_ref().map(|url| url.0.as_str())
     }
 
+    pub(crate) fn allowed_servers(&self) -> &[String] {
+        &self.allowed_servers
+    }
+
+    pub(crate) fn allowed_databases(&self) -> &[String] {
+        &self.allowed_databases
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         self.lease_timeout
     }
@@ -229,6 +276,8 @@ mod tests {
     fn the_defaults_are_those_of_the_documentation() {
         let config = Config::new();
         assert_eq!(config.url(), None);
+        assert!(config.allowed_servers().is_empty());
+        assert!(config.allowed_databases().is_empty());
         assert_eq!(config.lease(), Duration::from_secs(2));
         assert_eq!(config.lock(), Duration::from_secs(5));
         assert_eq!(config.drain(), Duration::from_secs(5));
@@ -242,6 +291,9 @@ mod tests {
     fn each_setter_sets_its_own_value() {
         let config = Config::new()
             .database_url("postgres://localhost/todo")
+            .allow_server("one")
+            .allow_server("two")
+            .allow_database("three")
             .lease_timeout(Duration::from_secs(101))
             .lock_timeout(Duration::from_secs(106))
             .drain_timeout(Duration::from_secs(102))
@@ -250,6 +302,8 @@ mod tests {
             .pool_wait_timeout(Duration::from_secs(105))
             .recycling_method(RecyclingMethod::Verified);
         assert_eq!(config.url(), Some("postgres://localhost/todo"));
+        assert_eq!(config.allowed_servers(), ["one", "two"]);
+        assert_eq!(config.allowed_databases(), ["three"]);
         assert_eq!(config.lease(), Duration::from_secs(101));
         assert_eq!(config.lock(), Duration::from_secs(106));
         assert_eq!(config.drain(), Duration::from_secs(102));

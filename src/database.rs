@@ -1,5 +1,6 @@
 //! Which server and which database a test works in: found once per process, prepared once per server.
 
+mod permission;
 mod prepare;
 mod server;
 
@@ -10,6 +11,7 @@ use tokio::sync::OnceCell;
 use crate::config::Config;
 use crate::error::Result;
 use crate::schema::{Schema, Script};
+use permission::Permission;
 use server::Server;
 
 /// The database in which a test opens its transaction.
@@ -19,7 +21,7 @@ use server::Server;
 pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
     let url = server::url(config)?;
     let scripts = schema.scripts()?;
-    let database = known(url, scripts);
+    let database = known(url, Permission::of(config), scripts);
     let resolved = database
         .resolved
         .get_or_try_init(|| database.find())
@@ -30,6 +32,7 @@ pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_po
 /// What a test asks for, and what was found for it.
 struct Database {
     url: Option<server::Url>,
+    permission: Permission,
     scripts: Option<Vec<Script>>,
     resolved: OnceCell<tokio_postgres::Config>,
 }
@@ -37,7 +40,7 @@ struct Database {
 impl Database {
     async fn find(&self) -> Result<tokio_postgres::Config> {
         let server = match &self.url {
-            Some(url) => Server::at(url)?,
+            Some(url) => Server::at(url, &self.permission)?,
             None => Server::embedded().await?,
         };
         match &self.scripts {
@@ -49,17 +52,21 @@ impl Database {
 
 /// The entry of `KNOWN` for this question. The texts themselves are compared, which is much cheaper than to take
 /// their fingerprint for every test.
-fn known(url: Option<server::Url>, scripts: Option<Vec<Script>>) -> Arc<Database> {
+fn known(
+    url: Option<server::Url>,
+    permission: Permission,
+    scripts: Option<Vec<Script>>,
+) -> Arc<Database> {
     // Nothing between lock and unlock leaves the list half changed, so a panic there does no harm.
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(database) = known
-        .iter()
-        .find(|database| database.url == url && database.scripts == scripts)
-    {
+    if let Some(database) = known.iter().find(|database| {
+        database.url == url && database.permission == permission && database.scripts == scripts
+    }) {
         return Arc::clone(database);
     }
     let database = Arc::new(Database {
         url,
+        permission,
         scripts,
         resolved: OnceCell::new(),
     });

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use postgres_protocol::escape::escape_identifier;
 use postgres_protocol::message::backend::Message;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::error::SqlState;
@@ -99,22 +100,29 @@ impl Failure {
                 "check the user and the password of the connection string".into()
             }
             Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-                "if the role is missing, create it (`createuser --createdb NAME`) or name another user in the connection \
-                 string; if pg_hba.conf shuts it out, add a line for it there"
+                format!(
+                    "if the role is missing, create it (`createuser --createdb NAME`) or name another user in the \
+                     connection string; if it may not log in, ALTER ROLE {} LOGIN; if pg_hba.conf shuts it out, add a \
+                     line for it there",
+                    escape_identifier(role(config))
+                )
+            }
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => grant_connect(config),
+            Some(&SqlState::INVALID_CATALOG_NAME) => {
+                "create the database (`createdb NAME`) or name another one in the connection string"
                     .into()
             }
-            Some(&SqlState::INVALID_CATALOG_NAME) => {
-                "create the database (`createdb NAME`) or name another one in the connection string".into()
-            }
             Some(&SqlState::TOO_MANY_CONNECTIONS) => {
-                "raise max_connections of the server, or run fewer tests at a time (--test-threads)".into()
+                "raise max_connections of the server, or run fewer tests at a time (--test-threads)"
+                    .into()
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => "wait until the server has started".into(),
             Some(_) => "the server's message says what it wants; its log may say more".into(),
             None if config.get_password().is_none() && asks_for_password(recorded) => {
                 "the server asks for a password: add one to the connection string".into()
             }
-            None => "check that it is a PostgreSQL server that listens there; its log may say more".into(),
+            None => "check that it is a PostgreSQL server that listens there; its log may say more"
+                .into(),
         };
         Self {
             is_final: error.code() != Some(&SqlState::CANNOT_CONNECT_NOW),
@@ -138,6 +146,22 @@ impl From<io::Error> for Failure {
             is_final: false,
         }
     }
+}
+
+/// What lets the role into the database.
+fn grant_connect(config: &Config) -> String {
+    let role = role(config);
+    let database = config.get_dbname().unwrap_or(role);
+    format!(
+        "let the role in, as the database's owner: GRANT CONNECT ON DATABASE {} TO {};",
+        escape_identifier(database),
+        escape_identifier(role)
+    )
+}
+
+/// Who connects, or what stands for a user that only the operating system knows.
+fn role(config: &Config) -> &str {
+    config.get_user().unwrap_or("NAME")
 }
 
 /// Whether the first message was `AuthenticationCleartextPassword`, `AuthenticationMD5Password` or

@@ -1,10 +1,10 @@
 //! The server: named by a URL, and then on this machine, or the embedded one.
 
 use std::env;
-use std::net::IpAddr;
 
 use tokio_postgres::config::Host;
 
+use super::permission::Permission;
 use crate::cluster;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -45,13 +45,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The server that a URL names, if that is this machine or the user says that a remote one is meant.
-    pub(super) fn at(url: &Url) -> Result<Self> {
-        let allow_remote = env::var_os(ALLOW_REMOTE).is_some_and(|value| value == "1");
-        Self::parse(url, allow_remote)
-    }
-
-    pub(super) fn parse(url: &Url, allow_remote: bool) -> Result<Self> {
+    /// The server that a URL names, if tests may work there.
+    pub(super) fn at(url: &Url, permission: &Permission) -> Result<Self> {
         let origin = url.origin;
         let config = url
             .text
@@ -64,25 +59,14 @@ impl Server {
             ));
         }
         // What looks like a host is then the end of a password, which must not be shown.
-        if hosts.iter().any(|host| host.name.contains('@')) {
+        if hosts.iter().any(|host| host.contains('@')) {
             return Err(Error::new(format!("{origin} has more than one '@'"))
                 .help("In a password, write '@' as %40."));
         }
-        if let Some(remote) = hosts.iter().find(|host| !host.is_local)
-            && !allow_remote
-        {
-            return Err(Error::new(format!(
-                "{origin} names the host '{}', which is not this machine",
-                remote.name
-            ))
-            .help(format!(
-                "If this database is meant for tests, set {ALLOW_REMOTE}=1."
-            )));
-        }
-        let names: Vec<_> = hosts.into_iter().map(|host| host.name).collect();
+        permission.check(url, &config)?;
         Ok(Self {
             config,
-            name: format!("the server of {origin} at {}", names.join(", ")),
+            name: format!("the server of {origin} at {}", hosts.join(", ")),
         })
     }
 
@@ -118,8 +102,6 @@ impl Server {
     }
 }
 
-const ALLOW_REMOTE: &str = "SHAREDDB_ALLOW_REMOTE";
-
 fn invalid(url: &Url, error: tokio_postgres::Error) -> Error {
     let invalid = Error::new(format!("{} is not a valid connection string", url.origin))
         .help("For example postgres://user:password@localhost:5432/name.");
@@ -132,46 +114,18 @@ fn invalid(url: &Url, error: tokio_postgres::Error) -> Error {
     }
 }
 
-struct Address {
-    name: String,
-    is_local: bool,
-}
-
 /// Where connections go: to the addresses, if any are given, and the host names are then but names.
-fn hosts(config: &tokio_postgres::Config) -> Vec<Address> {
-    if !config.get_hostaddrs().is_empty() {
-        return config
-            .get_hostaddrs()
-            .iter()
-            .map(|address| Address {
-                name: address.to_string(),
-                is_local: is_loopback(*address),
-            })
-            .collect();
+fn hosts(config: &tokio_postgres::Config) -> Vec<String> {
+    let addresses = config.get_hostaddrs();
+    if !addresses.is_empty() {
+        return addresses.iter().map(ToString::to_string).collect();
     }
-    config
-        .get_hosts()
-        .iter()
-        .map(|host| match host {
-            Host::Tcp(name) => Address {
-                name: name.clone(),
-                // A name is not looked up: what it means is not ours to trust.
-                is_local: match name.parse() {
-                    Ok(address) => is_loopback(address),
-                    Err(_) => name.eq_ignore_ascii_case("localhost"),
-                },
-            },
-            #[cfg(unix)]
-            Host::Unix(dir) => Address {
-                name: dir.display().to_string(),
-                is_local: true,
-            },
-        })
-        .collect()
-}
-
-fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(folder) => folder.display().to_string(),
+    });
+    hosts.collect()
 }
 
 #[cfg(test)]

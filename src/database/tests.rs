@@ -1,4 +1,5 @@
 mod failures;
+mod footprint;
 mod private;
 
 use std::sync::Barrier;
@@ -11,7 +12,8 @@ use super::*;
 use private::{Private, connect};
 
 fn server(config: &Config) -> Server {
-    Server::at(&server::url(config).expect("no error").expect("a URL")).expect("a server")
+    let url = server::url(config).expect("no error").expect("a URL");
+    Server::at(&url, &Permission::of(config)).expect("a server")
 }
 
 fn scripts(schema: &Schema) -> Vec<Script> {

@@ -259,6 +259,38 @@ async fn a_missing_database_and_a_missing_role_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_missing_privilege_is_told_with_the_statement_that_grants_it() {
+    let server = server();
+    let [(config, _), _] = transports(&server);
+    let mut admin = Backend::connect(config.clone().user("postgres"))
+        .await
+        .unwrap();
+    for sql in [
+        "CREATE DATABASE \"closed Up\"",
+        "REVOKE ALL ON DATABASE \"closed Up\" FROM PUBLIC",
+        "ALTER ROLE r_md5 NOLOGIN",
+    ] {
+        ask(&mut admin, sql).await;
+    }
+
+    for (role, database, remedy) in [
+        (
+            "r_trust",
+            "closed Up",
+            "GRANT CONNECT ON DATABASE \"closed Up\" TO \"r_trust\";",
+        ),
+        ("r_md5", "postgres", "ALTER ROLE \"r_md5\" LOGIN;"),
+    ] {
+        let mut config = config.clone();
+        config.user(role).dbname(database).password("secret");
+        let words = format!("{:?}", refusal(&config).await);
+        assert!(words.contains(remedy), "{words}");
+        ask(&mut admin, remedy).await;
+        Backend::connect(&config).await.expect("the remedy helps");
+    }
+}
+
+#[tokio::test]
 async fn an_unreachable_host_is_passed_over() {
     let server = server();
     let mut config = Config::new();

@@ -73,6 +73,8 @@ impl Private {
             .arg("-k")
             .arg(dir.path())
             .args(["-c", "listen_addresses=", "-c", "fsync=off"])
+            // Nobody but the tests changes anything.
+            .args(["-c", "autovacuum=off"])
             .spawn()
             .expect("postgres");
         let mut private = Self { postgres, dir };
