@@ -38,6 +38,8 @@ pub(super) enum Step {
     Tell(Report),
     /// A control statement takes effect, and its client is told.
     Control(Command),
+    /// What has been answered up to here is all that the client is told, but for a farewell.
+    Part,
 }
 
 /// A name, and what it stood for before.
@@ -493,7 +495,8 @@ impl Flight {
                 | Step::Did(_)
                 | Step::Start { .. }
                 | Step::Tell(_)
-                | Step::Control(_) => {}
+                | Step::Control(_)
+                | Step::Part => {}
             }
         }
         for named in undone.into_iter().rev() {

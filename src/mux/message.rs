@@ -96,6 +96,7 @@ impl Message {
         let limit = match tag {
             frontend::CLOSE
             | frontend::COPY_DONE
+            | frontend::COPY_FAIL
             | frontend::DESCRIBE
             | frontend::EXECUTE
             | frontend::FLUSH

@@ -17,7 +17,7 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | [`message`] | where a message begins and ends |
+//! | [`message`], [`shape`] | where a message begins and ends, and whether its fields add up |
 //! | [`lexer`], [`split`], [`command`] | where tokens and statements begin and end, and what a statement is |
 //! | [`block`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
@@ -53,6 +53,7 @@ mod report;
 mod rewrite;
 mod session;
 mod settings;
+mod shape;
 pub(crate) mod split;
 mod state;
 mod value;

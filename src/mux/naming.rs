@@ -12,7 +12,7 @@ use super::command::Command;
 use super::flight::Effect;
 use super::garbage::Garbage;
 use super::rewrite::{Replacement, Rewritten, Shifts, quoted};
-use super::session::{Prepared, Session};
+use super::session::{Prepared, Session, is_marked};
 use super::split;
 
 /// What a statement does to the name of a prepared statement.
@@ -140,9 +140,10 @@ impl Session {
         }
     }
 
-    /// The name of a portal on the backend, which for a cursor WITH HOLD isn't the client's.
+    /// The name of a portal on the backend, which for a cursor WITH HOLD isn't the client's, nor for one whose name could
+    /// be another session's.
     pub(super) fn portal_name(&self, name: &Bytes) -> Bytes {
-        match self.held.contains(name) {
+        match self.held.contains(name) || is_marked(name) {
             true => self.statement_name(name),
             false => name.clone(),
         }

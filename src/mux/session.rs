@@ -118,6 +118,8 @@ pub(super) struct Session {
     pub(super) outbox: BytesMut,
     /// The client has gone; what it sent whole is still done.
     pub(super) gone: bool,
+    /// It has not really gone, but nothing that it sends is read any more. This is what it is told last.
+    pub(super) farewell: Option<Report>,
     /// The process id and the secret key with which the client may cancel what it runs.
     pub(super) key: Option<(i32, i32)>,
     /// What the client was told of its settings, now and before its transaction began.
@@ -147,6 +149,7 @@ impl Session {
             tables: Vec::new(),
             outbox: BytesMut::new(),
             gone: false,
+            farewell: None,
             key: None,
             told: defaults.clone(),
             told_before: defaults,
@@ -202,8 +205,16 @@ impl Session {
     }
 
     pub(super) fn send(&mut self, message: &Message) {
-        if !self.gone {
+        if !self.gone || self.farewell.is_some() {
             self.outbox.put_slice(message.frame());
+        }
+    }
+
+    /// Tells a client that doesn't keep to the protocol the last that it hears.
+    pub(super) fn part(&mut self) {
+        if let Some(report) = &self.farewell {
+            self.send(&report.message());
+            self.farewell = None;
         }
     }
 
@@ -343,7 +354,7 @@ impl Session {
     pub(super) fn forget_portals(&mut self, garbage: &mut Garbage) {
         for name in std::mem::take(&mut self.portals).into_keys() {
             if !name.is_empty() {
-                garbage.close_portal(&name);
+                garbage.close_portal(&self.portal_name(&name));
             }
         }
     }
@@ -368,6 +379,15 @@ impl Session {
         self.close_held(garbage);
     }
 
+    /// The name under which a statement is looked for that this session doesn't have. The backend must not have one of that
+    /// name either, of the multiplexer's own or of another session's.
+    pub(super) fn unknown_name(&self, name: &Bytes) -> Bytes {
+        match is_marked(name) {
+            true => self.statement_name(name),
+            false => name.clone(),
+        }
+    }
+
     /// The name under which the backend knows a statement of this session. PostgreSQL keeps 63 bytes of a name, so a
     /// long one is replaced by its hash.
     pub(super) fn statement_name(&self, name: &[u8]) -> Bytes {
@@ -386,6 +406,11 @@ impl Session {
 
 /// Stands at both ends of what is put before a session's statement names.
 pub(super) const NAME_MARK: char = '~';
+
+/// Whether a name of a client's could be taken for one that has been put behind a session's number.
+pub(super) fn is_marked(name: &[u8]) -> bool {
+    name.first() == Some(&(NAME_MARK as u8))
+}
 
 /// Gives the names in an error's text back as the client wrote them.
 pub(super) fn restore_names(text: &Bytes) -> Bytes {

@@ -212,7 +212,8 @@ impl Mux {
         self.advance(id);
     }
 
-    /// A client has broken the protocol: its session ends, the others never notice.
+    /// A client has broken the protocol: its session ends as if it had gone, but for what it is still told. The others
+    /// never notice.
     pub(crate) fn handle_violation(
         &mut self,
         id: SessionId,
@@ -220,8 +221,12 @@ impl Mux {
         now: Instant,
     ) {
         self.now = now;
-        self.end_session(id, &Report::fatal("08P01", violation.to_string()));
-        self.leave(id);
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.gone) else {
+            return;
+        };
+        session.farewell = Some(Report::fatal("08P01", violation.to_string()));
+        session.gone = true;
+        self.advance(id);
     }
 
     /// A client has gone, with or without a Terminate. What it sent whole is finished, its block is rolled back, and the
@@ -232,6 +237,7 @@ impl Mux {
             return;
         };
         session.gone = true;
+        session.farewell = None;
         session.outbox.clear();
         self.advance(id);
     }

@@ -9,6 +9,7 @@
 //! a  connect             a session is opened and started
 //! a  connect  cancellably  the same for a client that can cancel what it runs
 //! a  disconnect          its client goes
+//! a  violates  "why"     its client sends what is no message
 //! clock  2.5             so many seconds pass
 //! gate                   the gate closes
 //! a  cancel              a CancelRequest with the session's key comes in, which may lead to one to the backend
@@ -31,7 +32,7 @@ use std::{env, fs};
 use bytes::{BufMut, BytesMut};
 
 use super::message::to_session::Report;
-use super::message::{Message, to_backend, to_session};
+use super::message::{Message, ProtocolViolation, to_backend, to_session};
 use super::{Deferral, Mux, SessionId, Transmit};
 
 #[test]
@@ -155,6 +156,11 @@ impl Replay {
                 self.mux.handle_startup(id, name, secret_key);
                 self.sessions.insert((*name).to_owned(), id);
                 while self.mux.poll_transmit().is_some() {}
+            }
+            [name, "violates", why] => {
+                let violation = ProtocolViolation((*why).to_owned());
+                self.mux
+                    .handle_violation(self.session(name), &violation, self.now);
             }
             [name, "disconnect"] => self.mux.handle_disconnect(self.session(name), self.now),
             [name, "cancel", rest @ ..] => {

@@ -400,6 +400,27 @@ fn report(mut body: Bytes) -> String {
     line
 }
 
+/// A message with a length that is right and whatever contents.
+pub(crate) fn raw(tag: u8, body: &[u8]) -> Frontend {
+    let line = format!(
+        "{:?} {:?}",
+        char::from(tag),
+        body.escape_ascii().to_string()
+    );
+    Frontend::new(tag, line, |frame| frame.put_slice(body))
+}
+
+/// A message's type and length, and not more than that.
+pub(crate) fn header(tag: u8, length: u32) -> Frontend {
+    let mut frame = BytesMut::new();
+    frame.put_u8(tag);
+    frame.put_u32(length);
+    Frontend {
+        line: format!("{:?} of length {length}", char::from(tag)),
+        frame: frame.freeze(),
+    }
+}
+
 /// What is no message.
 pub(crate) fn garbage() -> Frontend {
     Frontend {

@@ -25,6 +25,7 @@ use crate::mux::flight::{Flight, Progress, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, frontend};
 use crate::mux::session::{Phase, Prepared, Session, SessionId};
 use crate::mux::settings;
+use crate::mux::shape;
 use crate::mux::split;
 
 /// How many batches are under way at the most. A failure repeats all that were sent behind it.
@@ -89,7 +90,7 @@ impl Mux {
                 }
                 _ => false,
             };
-            if !is_plain {
+            if !is_plain || !shape::is_sound(message) {
                 return false;
             }
         }

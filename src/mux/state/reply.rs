@@ -56,6 +56,14 @@ impl Mux {
                         self.dirty.push_back(id);
                     }
                 }
+                Some(Step::Part) => {
+                    flight.steps.pop_front();
+                    let id = flight.session;
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.part();
+                        self.dirty.push_back(id);
+                    }
+                }
                 Some(Step::Control(_)) => {
                     let Some(Step::Control(command)) = flight.steps.pop_front() else {
                         return;

@@ -14,13 +14,14 @@ use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script, Step};
 use crate::mux::message::to_session::Report;
-use crate::mux::message::{Fields, Message, to_backend, to_session};
+use crate::mux::message::{Message, to_backend, to_session};
 use crate::mux::naming::Naming;
 use crate::mux::on_commit::Table;
 use crate::mux::own;
 use crate::mux::rewrite::{self, Rewritten, Shifts};
 use crate::mux::session::Session;
 use crate::mux::settings::{self, Change};
+use crate::mux::shape;
 use crate::mux::split;
 
 impl Mux {
@@ -31,7 +32,8 @@ impl Mux {
         message: &Message,
     ) {
         flight.ended = true;
-        let Some(sql) = Fields::new(message.body()).string() else {
+        let sql = message.fields().string();
+        let Some(sql) = sql.filter(|_| shape::is_sound(message)) else {
             self.start(flight);
             self.put(message);
             return flight.expect(Request::Query, Reader::Client);

@@ -17,6 +17,7 @@ use crate::mux::report;
 use crate::mux::rewrite::Shifts;
 use crate::mux::session::{Prepared, Session, SessionId};
 use crate::mux::settings;
+use crate::mux::shape;
 use crate::mux::split;
 
 impl Mux {
@@ -60,11 +61,11 @@ impl Mux {
             return false;
         }
         if flight.skipping {
-            session.pop();
-            if tag == frontend::SYNC {
+            let message = session.pop();
+            if let Some(sync) = message.filter(|_| tag == frontend::SYNC) {
                 flight.skipping = false;
                 flight.ended = true;
-                self.put(&to_backend::sync());
+                self.put(&sync);
                 flight.expect(Request::Sync, Reader::Client);
             }
             return true;
@@ -83,7 +84,8 @@ impl Mux {
                 }
                 return is_stray;
             }
-            frontend::SYNC | frontend::FLUSH => {}
+            frontend::SYNC => {}
+            frontend::FLUSH if session.peek().is_some_and(shape::is_sound) => {}
             _ if flight.awaits_copy => return false,
             _ if !session.has_request() => {
                 return session.gone && self.abandon(flight, session);
@@ -98,13 +100,23 @@ impl Mux {
             return false;
         };
         match tag {
+            // Its error is the server's, and it names no names.
+            frontend::PARSE
+            | frontend::DESCRIBE
+            | frontend::CLOSE
+            | frontend::EXECUTE
+            | frontend::FLUSH
+                if !shape::is_sound(&message) =>
+            {
+                self.send_malformed(flight, &message);
+            }
             frontend::QUERY => self.send_query(flight, session, &message),
             frontend::FUNCTION_CALL => self.send_function_call(flight, session, &message),
             frontend::PARSE => self.send_parse(flight, session, &message),
             frontend::BIND => self.send_bind(flight, session, &message),
             frontend::DESCRIBE | frontend::CLOSE => self.send_named(flight, session, &message),
             frontend::EXECUTE => self.send_execute(flight, session, &message),
-            frontend::SYNC => self.send_sync(flight),
+            frontend::SYNC => self.send_sync(flight, &message),
             _ => self.put(&message),
         }
         true
@@ -144,6 +156,8 @@ impl Mux {
     pub(super) fn abandon(&mut self, flight: &mut Flight, session: &mut Session) -> bool {
         if flight.copying {
             flight.copying = false;
+            session.part();
+            self.dirty.push_back(session.id);
             self.put(&to_backend::copy_fail("the client has gone"));
             if matches!(
                 flight.steps.front(),
@@ -169,6 +183,7 @@ impl Mux {
         }
         session.clear_inbox();
         flight.ended = true;
+        flight.steps.push_back(Step::Part);
         // A batch that has failed is undone by its Sync, and until then the backend wouldn't answer anything else.
         if !std::mem::take(&mut flight.skipping) {
             self.send_refusal(flight, report::client_gone().message());
@@ -244,7 +259,7 @@ impl Mux {
         let full_name = match prepared {
             Some(_) => session.statement_name(&statement),
             // The backend knows none of that name either, and says so in its own words.
-            None => statement,
+            None => session.unknown_name(&statement),
         };
         let full_portal = session.portal_name(&portal);
         self.put_built(frontend::BIND, |body| {
@@ -278,7 +293,7 @@ impl Mux {
         let full_name = match kind {
             b'S' if session.statements.contains_key(&name) => session.statement_name(&name),
             b'P' => portal_name(session, &name),
-            _ => name.clone(),
+            _ => session.unknown_name(&name),
         };
         self.put_built(message.tag(), |body| {
             body.put_u8(kind);
@@ -426,7 +441,7 @@ impl Mux {
     fn close_portals(&mut self, flight: &mut Flight, session: &mut Session) {
         for (name, previous) in std::mem::take(&mut session.portals) {
             if !name.is_empty() {
-                self.put(&to_backend::close(b'P', &name));
+                self.put(&to_backend::close(b'P', &session.portal_name(&name)));
                 flight.expect(Request::Close, Reader::Guard);
             }
             flight.named(Nameable::Portal, name, Some(previous));
@@ -481,13 +496,18 @@ impl Mux {
             .extend(unnamed.map(|unnamed| (Bytes::new(), unnamed)));
     }
 
-    pub(super) fn send_sync(&mut self, flight: &mut Flight) {
-        if self.deferral.is_possible() && flight.ahead.block == Block::Implicit && !flight.copies_in
+    pub(super) fn send_sync(&mut self, flight: &mut Flight, message: &Message) {
+        if !shape::is_sound(message) {
+            // It fails, and must not fail what was acknowledged before.
+            self.start(flight);
+        } else if self.deferral.is_possible()
+            && flight.ahead.block == Block::Implicit
+            && !flight.copies_in
         {
             self.send_check(flight, false);
         }
         flight.ended = true;
-        self.put(&to_backend::sync());
+        self.put(message);
         flight.expect(Request::Sync, Reader::Client);
     }
 

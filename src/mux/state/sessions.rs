@@ -6,8 +6,9 @@ use crate::mux::block::{self, Standing};
 use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::message::to_session::Report;
-use crate::mux::message::{Fields, Message, frontend, to_session};
+use crate::mux::message::{Message, frontend, to_session};
 use crate::mux::session::{Phase, SessionId};
+use crate::mux::shape;
 
 impl Mux {
     /// Goes on with what a session's client has sent.
@@ -70,7 +71,11 @@ impl Mux {
         let Some(session) = self.sessions.get_mut(&id) else {
             return false;
         };
-        let Some(first) = session.peek().cloned() else {
+        let Some(first) = session
+            .peek()
+            .filter(|first| shape::is_sound(first))
+            .cloned()
+        else {
             return false;
         };
         let mut standing = Standing {
@@ -87,7 +92,7 @@ impl Mux {
             }
             frontend::CLOSE => return self.close_locally(id),
             frontend::QUERY => {
-                let Some(sql) = Fields::new(first.body()).string() else {
+                let Some(sql) = first.fields().string() else {
                     return false;
                 };
                 let Some(command) = control::local_command(
@@ -160,8 +165,8 @@ impl Mux {
             return false;
         };
         let closes_only = session.batch().all(|message| match message.tag() {
-            frontend::CLOSE => message.body().first() == Some(&b'S'),
-            tag => tag == frontend::SYNC,
+            frontend::CLOSE => message.body().first() == Some(&b'S') && shape::is_sound(message),
+            tag => tag == frontend::SYNC && shape::is_sound(message),
         });
         if !closes_only {
             return false;
@@ -297,6 +302,10 @@ impl Mux {
         session.forget_statements(&mut self.garbage);
         self.settings.forget(id);
         self.dirty.push_back(id);
+        if session.phase != Phase::Over {
+            session.part();
+            session.phase = Phase::Over;
+        }
         if !session.outbox.is_empty() {
             // Its client is still to be told why.
             self.sessions.insert(id, session);
