@@ -14,7 +14,7 @@ use crate::database;
 use crate::error::{Error, Result};
 use crate::mux::driver::{BackendStream, Driver, SessionStream};
 use crate::mux::message::parameter;
-use crate::mux::{Deferral, Mux};
+use crate::mux::{Deferral, Mux, redirect};
 use crate::outer::{self, Ready};
 use crate::pool;
 use crate::schema::Schema;
@@ -248,16 +248,14 @@ impl BackendStream for Socket {
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings that the outer transaction needs for its own life, and one for that of the test. As options of the connection
-/// they are what RESET goes back to. They stand first, so that those of the user's own win.
+/// they are what RESET goes back to. What stands behind those of the user's own wins over them.
 fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
-    let own = format!(
-        "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c lock_timeout={}ms",
-        config.lock().as_millis()
+    let options = format!(
+        "-c lock_timeout={}ms {} -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 {}",
+        config.lock().as_millis(),
+        target.get_options().unwrap_or_default(),
+        redirect::options(),
     );
-    let options = match target.get_options() {
-        Some(options) => format!("{own} {options}"),
-        None => own,
-    };
     target.options(options);
     if target.get_application_name().is_none() {
         target.application_name("actix-shareddb");

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use self::cursor::Cursor;
 pub(crate) use self::mention::Mention;
+use super::redirect::Trial;
 use super::value::Name;
 
 /// A statement, told by its first few tokens.
@@ -54,6 +55,8 @@ pub(crate) enum Command {
         local: bool,
         setting: String,
     },
+    /// `SET` of a setting that is redirected, to a single value.
+    SetRedirected(Trial),
     Reset {
         setting: String,
     },
@@ -172,6 +175,11 @@ impl Command {
         mention::setting(&mut Cursor::new(statement, scs), setting)
     }
 
+    /// The setting that a SHOW tells, and where it is named.
+    pub(crate) fn shown(statement: &[u8], scs: bool) -> Option<(String, Range<usize>)> {
+        mention::shown(&mut Cursor::new(statement, scs))
+    }
+
     pub(crate) fn names_prepared(&self) -> bool {
         matches!(
             self,
@@ -186,20 +194,6 @@ impl Command {
     /// Whether it ends a transaction block.
     pub(crate) fn ends_block(&self) -> bool {
         matches!(self, Self::Commit { .. } | Self::Rollback { .. })
-    }
-
-    /// The setting that a SET or RESET is about, if by that the server ends a connection that is idle in a transaction, as
-    /// that of the outer one mostly is.
-    pub(super) fn idle_timeout(&self) -> Option<&str> {
-        let (Self::Set { setting, .. } | Self::Reset { setting }) = self else {
-            return None;
-        };
-        let ends_idle = [
-            "idle_in_transaction_session_timeout",
-            "idle_session_timeout",
-            "transaction_timeout",
-        ];
-        ends_idle.contains(&&setting[..]).then_some(setting)
     }
 
     /// The command tag with which PostgreSQL reports that the command has succeeded, where it is always the same and
@@ -218,7 +212,8 @@ impl Command {
             Self::SetTransaction(_)
             | Self::SetTransactionSnapshot
             | Self::SetSessionCharacteristics(_)
-            | Self::Set { .. } => "SET",
+            | Self::Set { .. }
+            | Self::SetRedirected(_) => "SET",
             Self::SetConstraints { .. } => "SET CONSTRAINTS",
             Self::Reset { .. } | Self::ResetAll => "RESET",
             Self::Discard(Discard::All) => "DISCARD ALL",

@@ -16,6 +16,7 @@ pub(super) fn is_control(command: &Command) -> bool {
             | Command::Rollback { .. }
             | Command::DeallocateAll
             | Command::CloseAll
+            | Command::SetRedirected(_)
             | Command::ResetAll
             | Command::Discard(_)
             | Command::Listen(_)
@@ -92,7 +93,11 @@ pub(super) fn warned_outside_block(
     standing: &Standing,
     several: bool,
 ) -> Option<Report> {
-    let is_local = matches!(command, Command::Set { local: true, .. });
+    let is_local = match command {
+        Command::Set { local, .. } => *local,
+        Command::SetRedirected(trial) => trial.local,
+        _ => false,
+    };
     (is_local && !several && !standing.is_open()).then(|| {
         Report::warning(
             block::NO_ACTIVE_SQL_TRANSACTION,

@@ -15,6 +15,7 @@ use super::message::to_session::Report;
 use super::message::{Message, backend};
 use super::naming::Naming;
 use super::on_commit::Table;
+use super::redirect::Trial;
 use super::rewrite::{Replacement, Shifts};
 use super::session::{Prepared, Session, SessionId};
 use super::settings::Change;
@@ -101,6 +102,8 @@ pub(super) enum Reader {
     Check {
         commit: bool,
     },
+    /// Part of the trial of a value: swallowed, but a failure is the client's.
+    Trial(Trial),
     /// The parsing of a whole script before any of it is run, which fails in either case: on a script that is sound,
     /// because it holds several statements.
     Proof,

@@ -22,7 +22,7 @@
 //! | [`block`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`], [`on_commit`] | what is sent on the multiplexer's own account |
-//! | [`naming`], [`held`], [`rewrite`] | how a statement is sent with names other than its client's |
+//! | [`naming`], [`held`], [`redirect`], [`rewrite`] | how a statement is sent with names other than its client's |
 //! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
 //! | [`settings`], [`parameters`] | which settings are whose, and what of them a client was told |
@@ -49,6 +49,7 @@ mod notify;
 mod on_commit;
 pub(crate) mod own;
 mod parameters;
+pub(crate) mod redirect;
 mod report;
 mod rewrite;
 mod session;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::command::Command;
 use super::flight::Effect;
 use super::garbage::Garbage;
+use super::redirect;
 use super::rewrite::{Replacement, Rewritten, Shifts, quoted};
 use super::session::{Prepared, Session, is_marked};
 use super::split;
@@ -51,9 +52,6 @@ impl Naming {
     }
 }
 
-/// Stands before the name of a setting that would end the outer transaction, which makes it one that does nothing.
-const HARMLESS: &str = "actix_shareddb.";
-
 impl Session {
     /// What has to be replaced in a statement, which is this range of a text. `declares` are the cursors that
     /// stand before it in the same text, each with whether it is to be held.
@@ -87,24 +85,27 @@ impl Session {
                 quoted(&self.statement_name(mention.name.as_bytes())),
             )
         });
-        let timeout = command.idle_timeout().and_then(|setting| {
-            let range = Command::setting(statement, scs, setting)?;
-            Some((range, format!("{HARMLESS}{setting}").into()))
-        });
-        names
-            .chain(timeout)
-            .map(|(place, text)| Replacement {
-                range: range.start + place.start..range.start + place.end,
-                text,
-            })
-            .collect()
+        let mut replacements: Vec<_> = names
+            .map(|(range, text)| Replacement { range, text })
+            .chain(redirect::replacements(
+                command,
+                statement,
+                scs,
+                self.release(),
+            ))
+            .collect();
+        replacements.sort_by_key(|replacement| replacement.range.start);
+        for Replacement { range: place, .. } in &mut replacements {
+            *place = range.start + place.start..range.start + place.end;
+        }
+        replacements
     }
 
     /// The text of a Parse as it is to be sent, if that isn't as it was written.
     pub(super) fn rewrite(&self, sql: &[u8], command: &Command, scs: bool) -> Option<Rewritten> {
         let declares = matches!(command, Command::DeclareCursor { hold: true, .. });
-        let is_timeout = command.idle_timeout().is_some();
-        if !command.names_prepared() && !declares && !is_timeout && self.held.is_empty() {
+        let is_redirected = redirect::may_concern(command, sql, scs);
+        if !command.names_prepared() && !declares && !is_redirected && self.held.is_empty() {
             return None;
         }
         let range = split::statements(sql, scs).into_iter().next()?;

@@ -44,6 +44,13 @@ impl Parameters {
         self.get(DEFAULT_TRANSACTION_READ_ONLY) == Some("on")
     }
 
+    /// The server's major release.
+    pub(super) fn release(&self) -> Option<u32> {
+        let version = self.get(SERVER_VERSION)?;
+        let digits = version.find(|char: char| !char.is_ascii_digit());
+        version[..digits.unwrap_or(version.len())].parse().ok()
+    }
+
     /// Whether a backslash is an ordinary character in a plain string.
     pub(super) fn standard_conforming_strings(&self) -> bool {
         self.get(STANDARD_CONFORMING_STRINGS)
@@ -52,4 +59,5 @@ impl Parameters {
 }
 
 const DEFAULT_TRANSACTION_READ_ONLY: &str = "default_transaction_read_only";
+const SERVER_VERSION: &str = "server_version";
 const STANDARD_CONFORMING_STRINGS: &str = "standard_conforming_strings";

@@ -16,6 +16,7 @@ use super::message::{Message, frontend, to_session};
 use super::notify::Mailbox;
 use super::on_commit::Table;
 use super::parameters::Parameters;
+use super::redirect;
 use super::rewrite::Shifts;
 use super::settings::{self, Change, Settings};
 use super::value::Name;
@@ -325,6 +326,11 @@ impl Session {
         self.told.standard_conforming_strings()
     }
 
+    /// The server's major release, if it has told that.
+    pub(super) fn release(&self) -> Option<u32> {
+        self.told.release()
+    }
+
     /// Remembers which statement opened the block, for those who wait for its end.
     pub(super) fn note_block(&mut self, command: &Command, standing: &Standing, now: Instant) {
         if matches!(command, Command::Begin { .. }) && standing.is_open() {
@@ -414,9 +420,10 @@ pub(super) fn is_marked(name: &[u8]) -> bool {
 
 /// Gives the names in an error's text back as the client wrote them.
 pub(super) fn restore_names(text: &Bytes) -> Bytes {
+    let text = redirect::restore_names(text);
     let mark = NAME_MARK as u8;
     if !text.contains(&mark) {
-        return text.clone();
+        return text;
     }
     let mut restored = BytesMut::with_capacity(text.len());
     let mut rest = &text[..];

@@ -23,6 +23,7 @@ use super::belongings::mentions;
 use super::block::Move;
 use super::command::Command;
 use super::lexer::{Kind, Token, Tokens};
+use super::redirect;
 use super::session::SessionId;
 use super::value;
 
@@ -212,6 +213,7 @@ pub(super) fn changes(command: &Command, statement: &[u8], scs: bool) -> Vec<Cha
                 .is_some_and(|last| last.is_word("DEFAULT"));
             push(&mut changes, setting, *local, is_default);
         }
+        Command::SetRedirected(trial) => push(&mut changes, trial.setting(), trial.local, false),
         Command::Reset { setting } => push(&mut changes, setting, false, true),
         Command::SetSessionCharacteristics(modes) => {
             for (name, is_set) in [
@@ -298,7 +300,7 @@ fn push(changes: &mut Vec<Change>, name: &str, local: bool, is_default: bool) {
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_plain) || is_exempt(name) {
         return;
     }
-    let name = name.to_owned();
+    let name = redirect::placeholder(name).unwrap_or_else(|| name.to_owned());
     changes.push(match (local, is_default) {
         (true, _) => Change::SetLocal(name),
         (false, true) => Change::Reset(name),
@@ -362,14 +364,10 @@ fn literal(name: &str) -> String {
     format!("E'{}'", name.replace('$', "\\x24"))
 }
 
-/// Sets back what a session has set. The server's own time limit on transactions would end the outer one.
+/// Sets back what a session has set.
 fn set_back(name: &str) -> String {
-    let value = match name {
-        "transaction_timeout" => "'0'",
-        _ => "NULL",
-    };
     format!(
-        "PERFORM pg_catalog.set_config({}, {value}, false);",
+        "PERFORM pg_catalog.set_config({}, NULL, false);",
         literal(name)
     )
 }

@@ -104,6 +104,29 @@ impl<'a> Cursor<'a> {
         value::string(&token, self.standard_conforming_strings)
     }
 
+    /// Takes a `var_value`, which a single word may be as well, and returns its content.
+    pub(super) fn literal(&mut self) -> Option<Vec<u8>> {
+        let negative = self.accept_symbol("-");
+        let signed = negative || self.accept_symbol("+");
+        let token = self.peek()?;
+        let is_word = |words: &[&str]| words.iter().any(|word| token.is_word(word));
+        match token.kind {
+            Kind::Number => {
+                self.next();
+                let sign: &[u8] = if negative { b"-" } else { b"" };
+                Some([sign, token.text].concat())
+            }
+            _ if signed => None,
+            Kind::String => self.string(),
+            Kind::Word if is_word(&["TRUE", "FALSE", "ON"]) => {
+                self.next();
+                Some(token.text.to_ascii_lowercase())
+            }
+            Kind::Word | Kind::QuotedIdentifier => Some(self.name()?.as_bytes().to_vec()),
+            _ => None,
+        }
+    }
+
     /// Takes `$1` if it is there, and returns its number.
     pub(super) fn parameter(&mut self) -> Option<usize> {
         let token = self.peek().filter(|token| token.kind == Kind::Parameter)?;

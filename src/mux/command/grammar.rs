@@ -5,6 +5,7 @@
 use super::cursor::Cursor;
 use super::{Argument, Characteristics, Command, Discard, IsolationLevel};
 use super::{definition, mention};
+use crate::mux::redirect::Trial;
 use crate::mux::value::Name;
 
 pub(super) fn stmt(cursor: &mut Cursor<'_>) -> Option<Command> {
@@ -234,9 +235,10 @@ fn set_rest(cursor: &Cursor<'_>, local: bool) -> Option<Command> {
     set_transaction(cursor)
         .or_else(|| set_session_characteristics(cursor))
         .or_else(|| {
-            let setting = set_special(cursor).or_else(|| set_generic(cursor))?;
+            let setting = set_special(cursor)?;
             Some(Command::Set { local, setting })
         })
+        .or_else(|| set_generic(cursor, local))
 }
 
 fn set_transaction(cursor: &Cursor<'_>) -> Option<Command> {
@@ -289,10 +291,25 @@ fn set_special(cursor: &Cursor<'_>) -> Option<String> {
     (!cursor.is_at_assignment()).then(|| setting.to_owned())
 }
 
-fn set_generic(cursor: &Cursor<'_>) -> Option<String> {
+fn set_generic(cursor: &Cursor<'_>, local: bool) -> Option<Command> {
     let mut cursor = cursor.clone();
     let setting = cursor.setting()?;
-    cursor.is_at_assignment().then_some(setting)
+    if !cursor.is_at_assignment() {
+        return None;
+    }
+    let trial = value(&mut cursor).and_then(|value| Trial::new(&setting, value, local));
+    Some(match trial {
+        Some(trial) => Command::SetRedirected(trial),
+        None => Command::Set { local, setting },
+    })
+}
+
+/// What is assigned, if it is a single value up to the end: neither DEFAULT nor FROM CURRENT, nor anything that the server
+/// refuses.
+fn value(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+    let assigns = cursor.accept_symbol("=") || cursor.accept("TO");
+    let value = assigns.then(|| cursor.literal()).flatten();
+    value.filter(|_| cursor.is_at_end())
 }
 
 fn reset(cursor: &mut Cursor<'_>) -> Option<Command> {

@@ -82,6 +82,15 @@ pub(super) fn setting(cursor: &mut Cursor<'_>, setting: &str) -> Option<Range<us
     }
 }
 
+/// The setting that a SHOW tells, and where it is named.
+pub(super) fn shown(cursor: &mut Cursor<'_>) -> Option<(String, Range<usize>)> {
+    cursor.keyword("SHOW")?;
+    let start = cursor.peek()?.start;
+    let setting = cursor.setting()?;
+    let range = start..cursor.at();
+    cursor.is_at_end().then_some((setting, range))
+}
+
 /// The name with which a statement ends.
 fn last_name(cursor: &mut Cursor<'_>) -> Option<Mention> {
     loop {

@@ -11,6 +11,7 @@ use crate::mux::flight::{AfterCheck, Effect, Flight, Progress, Reader, Request, 
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
 use crate::mux::on_commit::Tables;
 use crate::mux::own;
+use crate::mux::redirect;
 use crate::mux::report;
 use crate::mux::session::{Phase, Session, restore_names};
 
@@ -159,7 +160,10 @@ impl Mux {
                     session.send(&earlier);
                 }
                 if !withholds {
-                    session.send(message);
+                    match redirect::restore_column(message) {
+                        Some(restored) => session.send(&restored),
+                        None => session.send(message),
+                    }
                 }
                 if in_query
                     && tag == backend::COMMAND_COMPLETE
@@ -234,6 +238,7 @@ impl Mux {
                 flight.withheld = None;
                 Some(message.map_error_fields(|_, text| restore_names(&text)))
             }
+            Reader::Trial(trial) => Some(message.map_error_fields(|_, text| trial.explain(&text))),
             // The error's text may be translated, but not the name of the function that reports it.
             Reader::Proof if is_several_statements(message) => None,
             Reader::Proof => {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Mux;
+use super::send::errand_reader;
 use crate::mux::belongings::Belongings;
 use crate::mux::block::{self, Block, Executed};
 use crate::mux::command::Command;
@@ -149,9 +150,15 @@ impl Mux {
                         flight.running = Some(command).filter(control::is_remembered);
                         return;
                     }
-                    if let Some(sql) = self.gives_up(session.id, &command, &flight.standing) {
+                    if let Some(warning) =
+                        control::warned_outside_block(&command, &flight.standing, several)
+                    {
+                        session.send(&warning.message());
+                    }
+                    if let Some(sql) = self.errand(session.id, &command, &flight.standing) {
                         self.start(flight);
-                        self.run_text(flight, &sql, || Reader::Check { commit: false });
+                        self.send_changes(flight, &changes);
+                        self.run_text(flight, &sql, || errand_reader(&command));
                         self.put(&to_backend::sync());
                         flight.expect(Request::Sync, Reader::Guard);
                         flight.after_check = Some(AfterCheck::Control(command));

@@ -362,9 +362,13 @@ impl Mux {
                 self.send_check(flight, true);
             }
             flight.alone = true;
-            if let Some(sql) = self.gives_up(session.id, &command, &flight.ahead) {
+            if let Some(warning) = control::warned_outside_block(&command, &flight.ahead, false) {
+                flight.steps.push_back(Step::Tell(warning));
+            }
+            if let Some(sql) = self.errand(session.id, &command, &flight.ahead) {
                 self.start(flight);
-                self.run_text(flight, &sql, || Reader::Check { commit: false });
+                self.send_changes(flight, &changes);
+                self.run_text(flight, &sql, || errand_reader(&command));
                 flight.executed = Executed::Anything;
             }
             return match control::apply(&mut flight.ahead, &command) {
@@ -457,21 +461,24 @@ impl Mux {
     }
 
     /// What a statement that is answered here has to do on the backend, if it succeeds.
-    pub(super) fn gives_up(
+    pub(super) fn errand(
         &self,
         id: SessionId,
         command: &Command,
         standing: &Standing,
-    ) -> Option<String> {
+    ) -> Option<Bytes> {
+        if control::apply(&mut standing.clone(), command).is_err() {
+            return None;
+        }
         let settings = match command {
+            Command::SetRedirected(trial) => return Some(trial.sql(self.defaults.release())),
             Command::ResetAll => self.settings.reset(id, false),
             Command::Discard(Discard::All) => self.settings.reset(id, true),
             Command::Discard(Discard::Temp) => String::new(),
             _ => return None,
         };
         let steps = settings + &self.belongings.gives_up(id, command);
-        let succeeds = control::apply(&mut standing.clone(), command).is_ok();
-        (succeeds && !steps.is_empty()).then(|| settings::block(&steps))
+        (!steps.is_empty()).then(|| settings::block(&steps).into())
     }
 
     /// What a statement is parsed as, if not as itself.
@@ -557,6 +564,14 @@ impl Mux {
             }
             _ => {}
         }
+    }
+}
+
+/// Who reads the replies to what a statement has to do on the backend.
+pub(super) fn errand_reader(command: &Command) -> Reader {
+    match command {
+        Command::SetRedirected(trial) => Reader::Trial(trial.clone()),
+        _ => Reader::Check { commit: false },
     }
 }
 

@@ -108,7 +108,7 @@ impl Mux {
                     return false;
                 };
                 if let Some(command) = &command
-                    && self.gives_up(id, command, &standing).is_some()
+                    && self.errand(id, command, &standing).is_some()
                 {
                     return false;
                 }

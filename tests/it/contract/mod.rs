@@ -13,4 +13,5 @@ mod pipelines;
 mod prepared;
 mod recycling;
 mod settings;
+mod timeouts;
 mod unrunnable;

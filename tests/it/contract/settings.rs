@@ -1,6 +1,6 @@
 //! Settings, which belong to one session or to one block.
 
-use crate::stage::{A, B, Database, SCHEMA, same};
+use crate::stage::{A, B, same};
 use crate::wire::{bind, execute, once, parse, query, sync};
 
 const TENANT: &str = "SELECT coalesce(nullif(current_setting('app.tenant', true), ''), 'none')";
@@ -285,48 +285,6 @@ async fn set_local_outside_a_block_has_no_effect() {
             .await;
         s.query(A, "ROLLBACK").await;
         s.query(A, TENANT).await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_timeout_of_idle_transactions_is_accepted() {
-    same(async |s| {
-        for sql in [
-            "RESET idle_in_transaction_session_timeout",
-            "SET idle_in_transaction_session_timeout = '1h'; SELECT 1",
-            "SET SESSION \"idle_session_timeout\" TO 3600000",
-            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1h'; COMMIT",
-            "RESET idle_in_transaction_session_timeout",
-            "SET idle_in_transaction_session_timeout TO DEFAULT",
-        ] {
-            s.query(A, sql).await;
-        }
-        s.run(A, &once("SET idle_in_transaction_session_timeout = '1h'"))
-            .await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn no_timeout_of_idle_transactions_reaches_the_outer_one() {
-    Database::with(SCHEMA, async |database| {
-        let transaction = database.open().await;
-        let pool = transaction.pool().unwrap();
-        let client = pool.get().await.unwrap();
-        for setting in [
-            "idle_in_transaction_session_timeout",
-            "idle_session_timeout",
-        ] {
-            let set = format!("SET {setting} = '1h'");
-            client.batch_execute(&set).await.unwrap();
-            client.execute(&set, &[]).await.unwrap();
-            let row = client
-                .query_one("SELECT current_setting($1)", &[&setting])
-                .await;
-            assert_eq!(row.unwrap().get::<_, String>(0), "0", "{setting}");
-        }
-        transaction.rollback().await.unwrap();
     })
     .await;
 }
