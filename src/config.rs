@@ -4,6 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use deadpool_postgres::{PoolConfig, RecyclingMethod};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+
+use crate::backend::{ServerSocket, Tls};
 
 /// How a test case runs. The defaults fit most applications.
 ///
@@ -22,6 +25,7 @@ pub struct Config {
     database_url: Option<DatabaseUrl>,
     allowed_servers: Vec<String>,
     allowed_databases: Vec<String>,
+    tls: Option<Tls>,
     lease_timeout: Duration,
     lock_timeout: Duration,
     drain_timeout: Duration,
@@ -37,6 +41,7 @@ impl Default for Config {
             database_url: None,
             allowed_servers: Vec::new(),
             allowed_databases: Vec::new(),
+            tls: None,
             lease_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
@@ -106,6 +111,36 @@ impl Config {
     /// ```
     pub fn allow_database(mut self, name: impl Into<String>) -> Self {
         self.allowed_databases.push(name.into());
+        self
+    }
+
+    /// Encrypts the connections to the server: `tokio_postgres_rustls::MakeRustlsConnect`, `postgres_openssl`'s
+    /// `MakeTlsConnector` or any other connector of `tokio_postgres`, such as the application gives to its own pool.
+    /// Default: none, so that `sslmode=require` is an error.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::Config;
+    /// # use tokio_postgres::NoTls;
+    /// # mod app { pub fn tls_connector() -> tokio_postgres::NoTls { tokio_postgres::NoTls } }
+    /// let config = Config::new()
+    ///     .database_url("postgres://alice@db.example.com/todo?sslmode=verify-full")
+    ///     .allow_server("db.example.com")
+    ///     .tls(app::tls_connector());
+    /// ```
+    ///
+    /// All connections are encrypted, those by which statements are cancelled, too; but none to a Unix socket, as in libpq.
+    /// `sslmode=prefer`, which is the default, takes what the server offers, and `sslmode=disable` does without.
+    ///
+    /// What is verified is for the connector to say, as always with `tokio_postgres`: the usual ones trust whom they are
+    /// told to trust, and compare the certificate's name with the host's. So `sslmode=verify-full` and `verify-ca` mean
+    /// `require` here, and `sslrootcert` is refused, for the connector has to load it.
+    pub fn tls<T>(mut self, connector: T) -> Self
+    where
+        T: MakeTlsConnect<ServerSocket> + Clone + Send + Sync + 'static,
+        T::Stream: Send + 'static,
+        <T::TlsConnect as TlsConnect<ServerSocket>>::Future: Send + 'static,
+    {
+        self.tls = Some(Tls::new(connector));
         self
     }
 
@@ -227,6 +262,10 @@ impl Config {
 
     pub(crate) fn allowed_databases(&self) -> &[String] {
         &self.allowed_databases
+    }
+
+    pub(crate) fn encryption(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     pub(crate) fn lease(&self) -> Duration {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
+use crate::backend::Tls;
 use crate::config::Config;
 use crate::error::Result;
 use crate::schema::{Schema, Script};
@@ -24,7 +25,7 @@ pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_po
     let database = known(url, Permission::of(config), scripts);
     let resolved = database
         .resolved
-        .get_or_try_init(|| database.find())
+        .get_or_try_init(|| database.find(config.encryption()))
         .await?;
     Ok(resolved.clone())
 }
@@ -38,9 +39,9 @@ struct Database {
 }
 
 impl Database {
-    async fn find(&self) -> Result<tokio_postgres::Config> {
+    async fn find(&self, tls: Option<&Tls>) -> Result<tokio_postgres::Config> {
         let server = match &self.url {
-            Some(url) => Server::at(url, &self.permission)?,
+            Some(url) => Server::at(url, &self.permission, tls)?,
             None => Server::embedded().await?,
         };
         match &self.scripts {

@@ -64,6 +64,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Says in the course of what it happened. The help stays.
+    pub(crate) fn during(mut self, event: impl Into<String>) -> Self {
+        let help = self.0.help.take();
+        let mut outer = Self::new(event).because(self);
+        outer.0.help = help;
+        outer
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.event)

@@ -114,6 +114,7 @@ mod socket;
 mod transaction;
 mod verdict;
 
+pub use backend::ServerSocket;
 pub use case::LiveServerTestCase;
 pub use config::Config;
 pub use deadpool_postgres::Pool;

@@ -7,7 +7,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::backend::{Answer, Backend};
+use crate::backend::{Answer, Backend, Tls};
 use crate::error::{Error, Result};
 use crate::mux::message::{Message, to_backend};
 use crate::mux::{Deferral, own};
@@ -20,8 +20,14 @@ pub(crate) struct Ready {
 
 /// A kept backend, or a new one. In a database that is `prepared`, in which nobody commits anything, what was once found
 /// out about its constraints stays true.
-pub(crate) async fn open(target: &tokio_postgres::Config, prepared: bool) -> Result<Ready> {
-    while let Some(mut kept) = KEPT.take(target) {
+///
+/// One that another connector has encrypted is as good, for it is of the same connection string and the same process.
+pub(crate) async fn open(
+    target: &tokio_postgres::Config,
+    tls: Option<&Tls>,
+    prepared: bool,
+) -> Result<Ready> {
+    while let Some(mut kept) = KEPT.take(target, tls) {
         // A kept one may have died since; that is no news.
         let Ok(true) = kept.is_clean().await else {
             continue;
@@ -34,7 +40,7 @@ pub(crate) async fn open(target: &tokio_postgres::Config, prepared: bool) -> Res
         }
         return Ok(kept);
     }
-    let mut backend = Backend::connect(target).await?;
+    let mut backend = Backend::connect(target, tls).await?;
     let deferral = constraints(&mut backend, own::preparation()).await?;
     Ok(Ready { backend, deferral })
 }
@@ -124,9 +130,9 @@ impl Ready {
     }
 
     /// Keeps the backend, which has just been rolled back, for the next test.
-    pub(crate) fn keep(mut self, target: tokio_postgres::Config) {
+    pub(crate) fn keep(mut self, target: tokio_postgres::Config, tls: Option<&Tls>) {
         self.backend.stream.forget_runtimes();
-        KEPT.put(target, self);
+        KEPT.put(target, tls, self);
     }
 
     /// Whether the clean-up has succeeded and the backend still lives.
@@ -149,17 +155,29 @@ enum Rollback {
 /// Backends that wait for the next test of this process.
 static KEPT: Kept = Kept(Mutex::new(Vec::new()));
 
-struct Kept(Mutex<Vec<(tokio_postgres::Config, Ready)>>);
+struct Kept(Mutex<Vec<Entry>>);
+
+struct Entry {
+    target: tokio_postgres::Config,
+    has_connector: bool,
+    ready: Ready,
+}
 
 impl Kept {
-    fn take(&self, target: &tokio_postgres::Config) -> Option<Ready> {
+    fn take(&self, target: &tokio_postgres::Config, tls: Option<&Tls>) -> Option<Ready> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = kept.iter().rposition(|(known, _)| known == target)?;
-        Some(kept.swap_remove(index).1)
+        let is_alike =
+            |entry: &Entry| entry.target == *target && entry.has_connector == tls.is_some();
+        let index = kept.iter().rposition(is_alike)?;
+        Some(kept.swap_remove(index).ready)
     }
 
-    fn put(&self, target: tokio_postgres::Config, ready: Ready) {
+    fn put(&self, target: tokio_postgres::Config, tls: Option<&Tls>, ready: Ready) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push((target, ready));
+        kept.push(Entry {
+            target,
+            has_connector: tls.is_some(),
+            ready,
+        });
     }
 }

@@ -5,16 +5,17 @@ use std::pin::Pin;
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, Runtime};
 use tokio::task::JoinHandle;
+use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::{Client, NoTls};
 
-use crate::backend::Socket;
+use crate::backend::Stream;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mux::driver::Driver;
 
 /// Builds a pool whose clients all live in the driver's transaction.
 pub(crate) fn build(
-    driver: &Driver<Socket>,
+    driver: &Driver<Stream>,
     target: &tokio_postgres::Config,
     config: &Config,
 ) -> Result<Pool> {
@@ -34,7 +35,7 @@ pub(crate) fn build(
 }
 
 /// Opens a session where deadpool would open a connection.
-struct Sessions(Driver<Socket>);
+struct Sessions(Driver<Stream>);
 
 impl Connect for Sessions {
     fn connect(
@@ -42,8 +43,10 @@ impl Connect for Sessions {
         config: &tokio_postgres::Config,
     ) -> Pin<Box<dyn Future<Output = Result<Connected, tokio_postgres::Error>> + Send + '_>> {
         let mut config = config.clone();
-        // A session's stream is in memory: there is nobody to hide from.
-        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        // A session's stream is in memory: there is nobody to hide from, and nothing to bind a password to.
+        config
+            .ssl_mode(SslMode::Disable)
+            .channel_binding(ChannelBinding::Disable);
         Box::pin(async move {
             let (client, connection) = config.connect_raw(self.0.connect(), NoTls).await?;
             // Its error reaches whoever uses the client.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 use tokio::time::timeout;
 
-use crate::backend::{Backend, Canceller, Socket};
+use crate::backend::{Backend, Canceller, Stream};
 use crate::config::Config;
 use crate::database;
 use crate::error::{Error, Result};
-use crate::mux::driver::{BackendStream, Driver, SessionStream};
+use crate::mux::driver::{Driver, SessionStream};
 use crate::mux::message::parameter;
 use crate::mux::{Deferral, Mux, redirect};
 use crate::outer::{self, Ready};
@@ -50,7 +50,7 @@ use crate::socket::Entrance;
 /// ```
 #[must_use = "a transaction that is dropped is rolled back unchecked"]
 pub struct SharedTransaction {
-    driver: Driver<Socket>,
+    driver: Driver<Stream>,
     entrance: Arc<Entrance>,
     canceller: Canceller,
     /// The connection, but for its stream, which the driver has.
@@ -79,7 +79,8 @@ impl SharedTransaction {
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
         let mut target = database::resolve(schema, config).await?;
         add_options(&mut target, config);
-        let Ready { backend, deferral } = outer::open(&target, schema.is_prepared()).await?;
+        let Ready { backend, deferral } =
+            outer::open(&target, config.encryption(), schema.is_prepared()).await?;
         let canceller = backend.canceller();
         let mux = Mux::new(
             backend.parameters.clone(),
@@ -166,7 +167,7 @@ impl SharedTransaction {
     }
 
     /// Opens a session that speaks the raw protocol.
-    pub(crate) fn session(&self) -> SessionStream<Socket> {
+    pub(crate) fn session(&self) -> SessionStream<Stream> {
         self.driver.connect()
     }
 
@@ -208,12 +209,12 @@ impl SharedTransaction {
             deferral: self.deferral,
         };
         if !ending.has_begun {
-            ended.keep(self.target);
+            ended.keep(self.target, self.config.encryption());
             return Ok(());
         }
         let checked = ended.roll_back(ending.undo).await;
         if checked.is_ok() && !ending.doubtful {
-            ended.keep(self.target);
+            ended.keep(self.target, self.config.encryption());
         }
         checked
     }
@@ -235,12 +236,6 @@ impl SharedTransaction {
         Err(Error::new(format!(
             "a statement went on after it was cancelled: {sql}"
         )))
-    }
-}
-
-impl BackendStream for Socket {
-    fn forget_other_runtimes(&mut self) {
-        Self::forget_other_runtimes(self);
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Address {
 /// One of the hosts of a connection string.
 pub(super) struct Endpoint {
     host: Host,
+    /// The name that goes with a `hostaddr`.
+    name: Option<Host>,
     port: u16,
 }
 
@@ -55,6 +57,7 @@ impl Endpoint {
         }
         let endpoint = |(index, host)| Self {
             host,
+            name: names.get(index).filter(|_| !numeric.is_empty()).cloned(),
             port: ports
                 .get(index)
                 .or_else(|| ports.first())
@@ -62,6 +65,20 @@ impl Endpoint {
                 .unwrap_or(5432),
         };
         Ok(hosts.into_iter().enumerate().map(endpoint).collect())
+    }
+
+    /// Whether bytes on the way there can be read by others than root.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self.host, Host::Tcp(_))
+    }
+
+    /// The name that the server's certificate should have.
+    pub(super) fn domain(&self) -> String {
+        match self.name.as_ref().unwrap_or(&self.host) {
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(folder) => folder.display().to_string(),
+        }
     }
 
     /// Every address that it stands for, in the order in which they should be tried. Never an empty list.

@@ -11,15 +11,17 @@ use tokio::runtime;
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::{Socket, within};
+use super::stream::{Encryption, Stream};
+use super::within;
 use crate::error::{Error, Result};
 
-/// What a `CancelRequest` needs: the address that was connected to, and the key.
+/// What a `CancelRequest` needs: the address that was connected to, in the same way, and the key.
 #[derive(Clone)]
 pub(crate) struct Canceller {
     pub(super) process_id: i32,
     pub(super) secret_key: i32,
     pub(super) address: Address,
+    pub(super) encryption: Encryption,
     pub(super) patience: Option<Duration>,
 }
 
@@ -69,19 +71,22 @@ impl Canceller {
     }
 
     async fn request(&self) -> io::Result<()> {
-        let mut socket = Socket::connect(&self.address).await?;
+        let mut stream = Stream::connect(&self.address, &self.encryption).await?;
         let mut message = BytesMut::new();
         frontend::cancel_request(self.process_id, self.secret_key, &mut message);
-        socket.write_all(&message).await?;
-        match socket.read(&mut [0]).await {
+        stream.write_all(&message).await?;
+        stream.flush().await?;
+        match stream.read(&mut [0]).await {
             Ok(0) => Ok(()),
             Ok(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the server answered a CancelRequest, which has no answer",
             )),
-            // A proxy in between may close in this way.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => match error.kind() {
+                // A proxy in between may close in this way, and a server that encrypts doesn't say farewell.
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => Ok(()),
+                _ => Err(error),
+            },
         }
     }
 }

@@ -78,7 +78,8 @@ impl Backend {
             let is_answered = matches!(message.tag(), frontend::QUERY | frontend::SYNC);
             self.owed += usize::from(is_answered);
         }
-        self.stream.write_all(&bytes).await.map_err(broken)
+        self.stream.write_all(&bytes).await.map_err(broken)?;
+        self.stream.flush().await.map_err(broken)
     }
 
     /// Reads the next answers of those that are owed.
@@ -122,7 +123,7 @@ impl Backend {
     }
 
     /// Whether the backend has nothing to say, as one that lives and was asked for nothing. It isn't waited for.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         self.owed == 0 && self.unread.is_empty() && self.stream.is_quiet()
     }
 

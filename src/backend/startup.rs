@@ -9,11 +9,14 @@ use bytes::BytesMut;
 use postgres_protocol::escape::escape_identifier;
 use postgres_protocol::message::backend::Message;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
+use tokio_postgres::{Client, Config, Connection};
 
 use super::address::Address;
-use super::socket::Socket;
+use super::stream::{Encryption, Stream, UNENCRYPTED, Unconnected};
+use super::tls::Established;
 use super::{Backend, Canceller};
 
 /// Why an address gave no session.
@@ -25,17 +28,22 @@ pub(super) struct Failure {
     pub(super) is_final: bool,
 }
 
-/// Connects to one address, and runs startup and authentication there.
-pub(super) async fn open(config: &Config, address: &Address) -> Result<Backend, Failure> {
+/// Connects to one address, runs startup and authentication there, and takes the stream back.
+pub(super) async fn open(
+    config: &Config,
+    address: &Address,
+    encryption: &Encryption,
+) -> Result<Backend, Failure> {
     let mut tap = Tap {
-        socket: Socket::connect(address).await?,
+        stream: Stream::connect(address, encryption).await?,
         recorded: BytesMut::new(),
     };
     // Dropping the client and its connection at once writes nothing: a `Connection` says Terminate only when polled.
-    let outcome = config.connect_raw(&mut tap, NoTls).await.map(drop);
-    if let Err(error) = outcome {
-        return Err(Failure::refused(config, error, &tap.recorded));
-    }
+    established(config)
+        .connect_raw(&mut tap, Established)
+        .await
+        .map(drop)
+        .map_err(|error| Failure::refused(config, error))?;
     let recording = Recording::read(tap.recorded).map_err(|error| Failure {
         cause: error.into(),
         help: "a proxy or pooler in between may be the reason; connect to the server itself".into(),
@@ -45,9 +53,32 @@ pub(super) async fn open(config: &Config, address: &Address) -> Result<Backend, 
         process_id: recording.process_id,
         secret_key: recording.secret_key,
         address: address.clone(),
+        encryption: encryption.clone(),
         patience: config.get_connect_timeout().copied(),
     };
-    Ok(Backend::new(tap.socket, recording.parameters, canceller))
+    Ok(Backend::new(tap.stream, recording.parameters, canceller))
+}
+
+/// Connects to one address as any application does.
+pub(super) async fn client(
+    config: &Config,
+    address: &Address,
+    encryption: &Encryption,
+) -> Result<(Client, Connection<Stream, Stream>), Failure> {
+    let stream = Stream::connect(address, encryption).await?;
+    established(config)
+        .connect_raw(stream, Established)
+        .await
+        .map_err(|error| Failure::refused(config, error))
+}
+
+/// The configuration of a connection on which there is nothing left to negotiate.
+fn established(config: &Config) -> Config {
+    let mut config = config.clone();
+    config
+        .ssl_mode(SslMode::Require)
+        .ssl_negotiation(SslNegotiation::Direct);
+    config
 }
 
 /// What `tokio_postgres` keeps to itself: the parameters as a list, and the key.
@@ -94,7 +125,7 @@ fn invalid(what: &str) -> io::Error {
 }
 
 impl Failure {
-    fn refused(config: &Config, error: tokio_postgres::Error, recorded: &[u8]) -> Self {
+    fn refused(config: &Config, error: tokio_postgres::Error) -> Self {
         let help = match error.code() {
             Some(&SqlState::INVALID_PASSWORD) => {
                 "check the user and the password of the connection string".into()
@@ -118,7 +149,7 @@ impl Failure {
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => "wait until the server has started".into(),
             Some(_) => "the server's message says what it wants; its log may say more".into(),
-            None if config.get_password().is_none() && asks_for_password(recorded) => {
+            None if config.get_password().is_none() && is_about_password(&error) => {
                 "the server asks for a password: add one to the connection string".into()
             }
             None => "check that it is a PostgreSQL server that listens there; its log may say more"
@@ -132,6 +163,28 @@ impl Failure {
                 None => error.into(),
             },
             help,
+        }
+    }
+}
+
+impl From<Unconnected> for Failure {
+    fn from(reason: Unconnected) -> Self {
+        match reason {
+            Unconnected::Unreachable(error) => error.into(),
+            Unconnected::Unencrypted => Self {
+                cause: UNENCRYPTED.into(),
+                help: "set `ssl = on` there, with a certificate, or use sslmode=prefer or sslmode=disable with a server \
+                       on this machine or in a trusted network"
+                    .into(),
+                is_final: true,
+            },
+            Unconnected::Handshake(cause) => Self {
+                cause,
+                help: "check that the connector given to Config::tls trusts who signed the server's certificate, and that \
+                       the host is called as the certificate says"
+                    .into(),
+                is_final: true,
+            },
         }
     }
 }
@@ -164,16 +217,23 @@ fn role(config: &Config) -> &str {
     config.get_user().unwrap_or("NAME")
 }
 
-/// Whether the first message was `AuthenticationCleartextPassword`, `AuthenticationMD5Password` or
-/// `AuthenticationSASL`.
-fn asks_for_password(recorded: &[u8]) -> bool {
-    matches!(recorded, [b'R', _, _, _, _, 0, 0, 0, 3 | 5 | 10, ..])
+/// Whether a password was asked for, and there was none to give.
+fn is_about_password(error: &tokio_postgres::Error) -> bool {
+    error
+        .source()
+        .is_some_and(|cause| cause.to_string() == "password missing")
 }
 
-/// The socket during startup, with a recording of all that was read from it.
+/// The stream during startup, with a recording of all that was read from it.
 struct Tap {
-    socket: Socket,
+    stream: Stream,
     recorded: BytesMut,
+}
+
+impl TlsStream for &mut Tap {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
+    }
 }
 
 impl AsyncRead for Tap {
@@ -184,7 +244,7 @@ impl AsyncRead for Tap {
     ) -> Poll<io::Result<()>> {
         let tap = self.get_mut();
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut tap.socket).poll_read(cx, buffer))?;
+        ready!(Pin::new(&mut tap.stream).poll_read(cx, buffer))?;
         tap.recorded.extend_from_slice(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -196,14 +256,14 @@ impl AsyncWrite for Tap {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

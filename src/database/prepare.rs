@@ -5,7 +5,6 @@
 //! complete, and what a killed process leaves is a draft, which the next one drops.
 
 use std::error::Error as _;
-use std::io;
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
@@ -13,9 +12,10 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio::task::JoinHandle;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::server::Server;
+use crate::backend;
 use crate::error::{Error, Result};
 use crate::schema::{self, Script, fingerprint};
 
@@ -52,19 +52,9 @@ struct Session {
 
 impl Session {
     async fn open(server: &Server, config: &tokio_postgres::Config) -> Result<Self> {
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| {
-            let no_answer = error
-                .source()
-                .is_some_and(|source| source.is::<io::Error>());
-            let error = Error::new(format!("cannot connect to {}", server.name()))
-                .because(into_cause(error));
-            if no_answer {
-                error
-                    .help("Is it running? Where no URL is given, this crate runs a private server.")
-            } else {
-                error
-            }
-        })?;
+        let (client, connection) = backend::client(config, server.tls())
+            .await
+            .map_err(|error| error.during(format!("cannot connect to {}", server.name())))?;
         let connection = tokio::spawn(async move {
             // Its error also ends the request in progress, which reports it.
             let _ = connection.await;

@@ -5,6 +5,7 @@ use std::env;
 use tokio_postgres::config::Host;
 
 use super::permission::Permission;
+use crate::backend::Tls;
 use crate::cluster;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -40,18 +41,16 @@ pub(super) fn url(config: &Config) -> Result<Option<Url>> {
 #[derive(Debug)]
 pub(super) struct Server {
     config: tokio_postgres::Config,
+    tls: Option<Tls>,
     /// What errors call it.
     name: String,
 }
 
 impl Server {
     /// The server that a URL names, if tests may work there.
-    pub(super) fn at(url: &Url, permission: &Permission) -> Result<Self> {
+    pub(super) fn at(url: &Url, permission: &Permission, tls: Option<&Tls>) -> Result<Self> {
         let origin = url.origin;
-        let config = url
-            .text
-            .parse::<tokio_postgres::Config>()
-            .map_err(|error| invalid(url, error))?;
+        let config = parse(&url.text).map_err(|error| invalid(url, error))?;
         let hosts = hosts(&config);
         if hosts.is_empty() {
             return Err(Error::new(format!("{origin} names no host")).help(
@@ -66,6 +65,7 @@ impl Server {
         permission.check(url, &config)?;
         Ok(Self {
             config,
+            tls: tls.cloned(),
             name: format!("the server of {origin} at {}", hosts.join(", ")),
         })
     }
@@ -85,12 +85,17 @@ impl Server {
             .dbname("postgres");
         Ok(Self {
             config,
+            tls: None,
             name: format!("the private server at {}", address.socket_dir.display()),
         })
     }
 
     pub(super) fn config(&self) -> &tokio_postgres::Config {
         &self.config
+    }
+
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     pub(super) fn into_config(self) -> tokio_postgres::Config {
@@ -102,7 +107,29 @@ impl Server {
     }
 }
 
+/// Two modes of libpq's are unknown to `tokio_postgres`, with which it is the connector that verifies.
+fn parse(text: &str) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
+    text.parse().or_else(|error| {
+        let mut text = text.to_owned();
+        for mode in ["verify-full", "verify-ca"] {
+            for quote in ["", "'"] {
+                let mode = format!("sslmode={quote}{mode}{quote}");
+                text = text.replace(&mode, "sslmode=require");
+            }
+        }
+        // What else is wrong is wrong in the original, too.
+        text.parse().map_err(|_| error)
+    })
+}
+
 fn invalid(url: &Url, error: tokio_postgres::Error) -> Error {
+    if let Some(option) = FILES.iter().find(|&&option| names(&url.text, option)) {
+        return Error::new(format!(
+            "{} has the option {option}, which only a TLS connector can obey",
+            url.origin
+        ))
+        .help("Have the connector given to Config::tls load the file, and leave the option out.");
+    }
     let invalid = Error::new(format!("{} is not a valid connection string", url.origin))
         .help("For example postgres://user:password@localhost:5432/name.");
     // The cause may quote an unknown option, which in a string that isn't quoted as it should be is a piece of the
@@ -126,6 +153,22 @@ fn hosts(config: &tokio_postgres::Config) -> Vec<String> {
         Host::Unix(folder) => folder.display().to_string(),
     });
     hosts.collect()
+}
+
+/// libpq's names for the files that certificates and keys are in.
+const FILES: [&str; 5] = ["sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"];
+
+/// Whether a connection string sets an option that `tokio_postgres` doesn't know.
+fn names(text: &str, option: &str) -> bool {
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(option) {
+        let begins = before.is_empty() || before.ends_with(['?', '&', ' ', '\n', '\t']);
+        if begins && after.trim_start().starts_with('=') {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 #[cfg(test)]

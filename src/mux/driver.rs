@@ -69,6 +69,8 @@ struct Shared<S> {
     stream: Option<S>,
     from_backend: BytesMut,
     to_backend: BytesMut,
+    /// What was written may still be on this side, where a stream encrypts.
+    unflushed: bool,
     chunk: Box<[u8]>,
     clients: BTreeMap<SessionId, ClientEnd>,
     /// Who waits for the backend to have nothing to do.
@@ -106,6 +108,7 @@ impl<S: BackendStream> Driver<S> {
             stream: Some(stream),
             from_backend: BytesMut::new(),
             to_backend: BytesMut::new(),
+            unflushed: false,
             chunk: vec![0; CHUNK].into_boxed_slice(),
             clients: BTreeMap::new(),
             finisher: None,
@@ -317,9 +320,13 @@ impl<S: BackendStream> Shared<S> {
                 }
                 Poll::Ready(Ok(written)) => {
                     self.to_backend.advance(written);
+                    self.unflushed = true;
                     moved = true;
                 }
             }
+        }
+        if self.unflushed && Pin::new(stream).poll_flush(context).is_ready() {
+            self.unflushed = false;
         }
         moved
     }
@@ -398,7 +405,7 @@ impl<S: BackendStream> Shared<S> {
 
     /// Somebody stops polling: another one that awaits something has to go on.
     fn wake_one(&mut self) {
-        if !self.mux.awaits_backend() && self.to_backend.is_empty() {
+        if !self.mux.awaits_backend() && self.to_backend.is_empty() && !self.unflushed {
             return;
         }
         let next = self

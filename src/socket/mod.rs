@@ -26,7 +26,7 @@ use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::backend::Socket;
+use crate::backend::Stream;
 use crate::error::{Error, Result};
 use crate::mux::driver::Driver;
 use crate::secret;
@@ -34,7 +34,7 @@ use admission::Admission;
 
 /// Where clients from outside join a shared transaction.
 pub(crate) struct Entrance {
-    driver: Driver<Socket>,
+    driver: Driver<Stream>,
     user: String,
     database: String,
     open: Mutex<Option<Listener>>,
@@ -61,7 +61,7 @@ impl Attendance {
 
 impl Entrance {
     /// The entrance to the driver's transaction; `user` and `database` are those of the backend's session.
-    pub(crate) fn new(driver: Driver<Socket>, user: &str, database: &str) -> Arc<Self> {
+    pub(crate) fn new(driver: Driver<Stream>, user: &str, database: &str) -> Arc<Self> {
         Arc::new(Self {
             driver,
             user: user.to_owned(),
@@ -208,7 +208,7 @@ impl Drop for Listener {
 
 /// What the connections of one listener have in common.
 struct Reception {
-    driver: Driver<Socket>,
+    driver: Driver<Stream>,
     admission: Admission,
     attendance: watch::Sender<Attendance>,
 }

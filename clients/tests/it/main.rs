@@ -1,4 +1,5 @@
-//! Drivers that know nothing of this crate, over the socket: what they get there is what they get on a plain server.
+//! What the crate doesn't depend on: drivers that know nothing of it, which get from the socket what they get from a plain
+//! server; and a connector for TLS.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,5 +7,8 @@
 )]
 
 mod ground;
+#[path = "../../../src/backend/tests/postgres.rs"]
+mod postgres;
 mod python;
 mod sqlx;
+mod tls;

@@ -68,7 +68,7 @@ fn transports(server: &PrivatePostgres) -> [(Config, String); 2] {
 }
 
 async fn refusal(config: &Config) -> Error {
-    match Backend::connect(config).await {
+    match Backend::connect(config, None).await {
         Ok(_) => panic!("the connection was expected to be refused"),
         Err(error) => error,
     }
@@ -127,7 +127,7 @@ async fn every_method_works_on_every_transport() {
         for (role, _) in &METHODS[..4] {
             let mut config = config.clone();
             config.user(*role).password("secret");
-            let mut backend = Backend::connect(&config).await.unwrap();
+            let mut backend = Backend::connect(&config, None).await.unwrap();
             assert_eq!(
                 ask(&mut backend, "SELECT current_user").await,
                 [*role, "SELECT 1"],
@@ -144,7 +144,9 @@ async fn every_method_works_on_every_transport() {
 async fn the_passwords_are_stored_as_the_methods_need_them() {
     let server = server();
     let [(mut config, _), _] = transports(&server);
-    let mut backend = Backend::connect(config.user("postgres")).await.unwrap();
+    let mut backend = Backend::connect(config.user("postgres"), None)
+        .await
+        .unwrap();
     let sql = "SELECT rolname || ' ' || left(rolpassword, 5) FROM pg_authid \
                WHERE rolpassword IS NOT NULL ORDER BY rolname COLLATE \"C\"";
     let stored = ask(&mut backend, sql).await;
@@ -161,7 +163,7 @@ async fn startup_options_are_passed_on_and_parameters_kept_in_order() {
         .user("r_trust")
         .application_name("the name")
         .options("-c datestyle=German -c work_mem=1234kB");
-    let mut backend = Backend::connect(&config).await.unwrap();
+    let mut backend = Backend::connect(&config, None).await.unwrap();
 
     let parameter = |name: &str| {
         let mut values = backend.parameters.iter().filter(|(known, _)| known == name);
@@ -262,7 +264,7 @@ async fn a_missing_database_and_a_missing_role_are_told_apart() {
 async fn a_missing_privilege_is_told_with_the_statement_that_grants_it() {
     let server = server();
     let [(config, _), _] = transports(&server);
-    let mut admin = Backend::connect(config.clone().user("postgres"))
+    let mut admin = Backend::connect(config.clone().user("postgres"), None)
         .await
         .unwrap();
     for sql in [
@@ -286,7 +288,9 @@ async fn a_missing_privilege_is_told_with_the_statement_that_grants_it() {
         let words = format!("{:?}", refusal(&config).await);
         assert!(words.contains(remedy), "{words}");
         ask(&mut admin, remedy).await;
-        Backend::connect(&config).await.expect("the remedy helps");
+        Backend::connect(&config, None)
+            .await
+            .expect("the remedy helps");
     }
 }
 
@@ -301,7 +305,7 @@ async fn an_unreachable_host_is_passed_over() {
         .port(server.port())
         .user("r_trust")
         .dbname("postgres");
-    let mut backend = Backend::connect(&config).await.unwrap();
+    let mut backend = Backend::connect(&config, None).await.unwrap();
     assert_eq!(ask(&mut backend, "SELECT 1").await, ["1", "SELECT 1"]);
 }
 
@@ -339,8 +343,10 @@ async fn a_server_that_refuses_ends_the_search() {
 async fn a_running_statement_is_cancelled() {
     let server = server();
     for (mut config, _) in transports(&server) {
-        let mut backend = Backend::connect(config.user("r_trust")).await.unwrap();
-        let mut observer = Backend::connect(&config).await.unwrap();
+        let mut backend = Backend::connect(config.user("r_trust"), None)
+            .await
+            .unwrap();
+        let mut observer = Backend::connect(&config, None).await.unwrap();
         send(&mut backend, "SELECT pg_sleep(60)").await;
         wait_until_active(&mut observer, backend.process_id).await;
 
@@ -363,7 +369,9 @@ async fn wait_until_active(observer: &mut Backend, process_id: i32) {
 async fn a_cancel_that_has_returned_hits_nothing_that_is_sent_afterwards() {
     let server = server();
     let [_, (mut config, _)] = transports(&server);
-    let mut backend = Backend::connect(config.user("r_trust")).await.unwrap();
+    let mut backend = Backend::connect(config.user("r_trust"), None)
+        .await
+        .unwrap();
     for _ in 0..200 {
         backend.canceller().cancel().await.unwrap();
         let answer = ask(
@@ -379,7 +387,9 @@ async fn a_cancel_that_has_returned_hits_nothing_that_is_sent_afterwards() {
 async fn a_stopped_server_is_told_by_connect_and_by_cancel() {
     let server = PrivatePostgres::start("local all all trust\n", "");
     let [_, (mut config, place)] = transports(&server);
-    let mut backend = Backend::connect(config.user("postgres")).await.unwrap();
+    let mut backend = Backend::connect(config.user("postgres"), None)
+        .await
+        .unwrap();
     drop(server);
 
     // What the server said on its way out doesn't matter here; that it is gone does.
@@ -405,12 +415,14 @@ async fn a_stopped_server_is_told_by_connect_and_by_cancel() {
 async fn a_connection_that_has_ended_is_not_quiet() {
     let server = server();
     for (mut config, place) in transports(&server) {
-        let mut backend = Backend::connect(config.user("r_trust")).await.unwrap();
+        let mut backend = Backend::connect(config.user("r_trust"), None)
+            .await
+            .unwrap();
         // As it is when it was kept: no runtime has been told to watch it.
         backend.stream.forget_runtimes();
         assert!(backend.is_quiet(), "{place}");
 
-        let mut other = Backend::connect(&config).await.unwrap();
+        let mut other = Backend::connect(&config, None).await.unwrap();
         let end = format!("SELECT pg_terminate_backend({}, 5000)", backend.process_id);
         assert_eq!(ask(&mut other, &end).await, ["t", "SELECT 1"], "{place}");
         assert!(!backend.is_quiet(), "{place}");

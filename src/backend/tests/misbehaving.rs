@@ -49,7 +49,7 @@ impl Script {
 
     /// What an attempt to connect with this configuration says, behind the place.
     async fn refusal(self, config: &Config) -> String {
-        let Err(error) = Backend::connect(config).await else {
+        let Err(error) = Backend::connect(config, None).await else {
             panic!("no backend was expected");
         };
         self.thread.join().unwrap();
@@ -126,7 +126,7 @@ async fn one_that_is_still_starting_up_is_passed_over_but_not_forgotten() {
         .port(1)
         .user("alice")
         .dbname("todo");
-    let Err(error) = Backend::connect(&config).await else {
+    let Err(error) = Backend::connect(&config, None).await else {
         panic!("no backend was expected");
     };
     server.thread.join().unwrap();
@@ -172,7 +172,7 @@ async fn nothing_is_written_after_the_startup_message() {
             "taking the stream back says nothing, not even Terminate"
         );
     });
-    let backend = Backend::connect(&server.config()).await.unwrap();
+    let backend = Backend::connect(&server.config(), None).await.unwrap();
     assert_eq!(backend.process_id, 7);
     drop(backend);
     server.thread.join().unwrap();
@@ -181,12 +181,14 @@ async fn nothing_is_written_after_the_startup_message() {
 #[tokio::test]
 async fn requiring_tls_is_refused_before_anything_is_sent() {
     let config: Config = "host=127.0.0.1 user=alice sslmode=require".parse().unwrap();
-    let Err(error) = Backend::connect(&config).await else {
+    let Err(error) = Backend::connect(&config, None).await else {
         panic!("no backend was expected");
     };
     assert_eq!(
         format!("{error:?}"),
-        "the connection string requires TLS, which is not supported yet\n  \
-         help: use sslmode=prefer or sslmode=disable, with a server on this machine or in a trusted network"
+        "the connection string requires TLS, and the configuration has no connector for it\n  \
+         help: give Config::tls the connector that the application gives to its own pool, such as \
+         tokio_postgres_rustls::MakeRustlsConnect; or use sslmode=prefer or sslmode=disable, with a server on this \
+         machine or in a trusted network"
     );
 }

@@ -1,3 +1,5 @@
+use tokio_postgres::config::SslMode;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Server> {
@@ -5,7 +7,7 @@ fn parse(text: &str) -> Result<Server> {
         origin: "DATABASE_URL",
         text: text.to_owned(),
     };
-    Server::at(&url, &Permission::default())
+    Server::at(&url, &Permission::default(), None)
 }
 
 fn error(text: &str) -> String {
@@ -68,6 +70,39 @@ fn what_is_wrong_with_a_url_is_said() {
                 help: For example postgres://user:password@localhost:5432/name."
             )
             .replace("invalid connection string: ", "")
+        );
+    }
+}
+
+#[test]
+fn the_modes_of_libpq_are_known() {
+    for text in [
+        "postgres://localhost/todo?sslmode=require",
+        "postgres://localhost/todo?sslmode=verify-full",
+        "postgres://localhost/todo?connect_timeout=3&sslmode=verify-ca",
+        "host=localhost sslmode=verify-full user=alice",
+        "host=localhost sslmode='verify-ca'",
+    ] {
+        let server = parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        assert_eq!(server.config().get_ssl_mode(), SslMode::Require, "{text}");
+    }
+    assert_eq!(
+        error("postgres://localhost/todo?sslmode=verify-fully"),
+        "DATABASE_URL is not a valid connection string\n  caused by: invalid value for option `sslmode`\n  \
+        help: For example postgres://user:password@localhost:5432/name."
+    );
+}
+
+#[test]
+fn files_that_only_a_connector_can_load_are_told() {
+    for text in [
+        "postgres://localhost/todo?sslmode=verify-full&sslrootcert=/ca.pem",
+        "host=localhost sslrootcert = '/ca.pem'",
+    ] {
+        assert_eq!(
+            error(text),
+            "DATABASE_URL has the option sslrootcert, which only a TLS connector can obey\n  \
+            help: Have the connector given to Config::tls load the file, and leave the option out."
         );
     }
 }

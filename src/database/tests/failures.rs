@@ -137,9 +137,9 @@ async fn a_server_that_does_not_run_is_named() {
     assert_eq!(
         format!("{error:?}").replace(&dir.path().display().to_string(), "DIR"),
         "cannot connect to the server of Config::database_url at DIR\n  \
-        caused by: error connecting to server\n  \
+        caused by: no connection to PostgreSQL at DIR/.s.PGSQL.5432 (user 'alice', database named like the user)\n  \
         caused by: No such file or directory (os error 2)\n  \
-        help: Is it running? Where no URL is given, this crate runs a private server."
+        help: start PostgreSQL, or correct the host and the port of the connection string"
     );
 }
 
@@ -153,8 +153,10 @@ async fn a_server_that_refuses_a_connection_says_why() {
     assert_eq!(
         format!("{error:?}"),
         format!(
-            "cannot connect to the server of Config::database_url at {}\n  \
-            caused by: FATAL: database \"nowhere\" does not exist",
+            "cannot connect to the server of Config::database_url at {0}\n  \
+            caused by: no connection to PostgreSQL at {0}/.s.PGSQL.5432 (user 'postgres', database 'nowhere')\n  \
+            caused by: FATAL: database \"nowhere\" does not exist\n  \
+            help: create the database (`createdb NAME`) or name another one in the connection string",
             private.dir().display()
         )
     );
