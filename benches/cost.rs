@@ -27,6 +27,10 @@ use deadpool_postgres::Manager;
 use tokio::sync::oneshot;
 use tokio_postgres::NoTls;
 
+mod warm;
+
+use warm::Warm;
+
 const SCHEMA: &str = "CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL); \
      INSERT INTO item (name) SELECT 'item ' || n FROM generate_series(1, 1000) n;";
 
@@ -293,27 +297,10 @@ async fn whole_test(_case: &mut Items, live: &LiveServer) -> Result<()> {
     Ok(())
 }
 
-/// The same life without a database.
-fn bare_test() {
+/// The same requests to a server with nothing around it.
+fn bare_test(serve: impl FnOnce(TcpListener) -> Server + Send + 'static) {
     System::new().block_on(async {
-        let server = Plain::start(|listener| {
-            HttpServer::new(|| {
-                App::new()
-                    .route(
-                        "/one",
-                        web::get().to(async || HttpResponse::Ok().body("item 1")),
-                    )
-                    .route(
-                        "/one",
-                        web::post().to(async || HttpResponse::Created().finish()),
-                    )
-            })
-            .workers(1)
-            .disable_signals()
-            .listen(listener)
-            .unwrap()
-            .run()
-        });
+        let server = Plain::start(serve);
         let client = awc::Client::default();
         let url = format!("http://{}/one", server.address);
         let get = async || client.get(&url).send().await.unwrap().body().await.unwrap();
@@ -324,17 +311,48 @@ fn bare_test() {
     });
 }
 
+/// The server without a database.
+fn without_database(listener: TcpListener) -> Server {
+    let server = HttpServer::new(|| {
+        let get = web::get().to(async || HttpResponse::Ok().body("item 1"));
+        let post = web::post().to(async || HttpResponse::Created().finish());
+        App::new().route("/one", get).route("/one", post)
+    });
+    server
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .unwrap()
+        .run()
+}
+
 fn tests() {
-    let (mut live, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..151 {
+    let [mut live, mut bare, mut floor] = [const { Vec::new() }; 3];
+    let target = System::new().block_on(async {
+        let (schema, config) = (Schema::sql(SCHEMA), Config::new());
+        resolve(&schema, &config).await.unwrap()
+    });
+    let mut warm = Warm::connect(&target);
+    for _ in 0..301 {
         let start = Instant::now();
         actix_shareddb::__private::run("cost::whole_test", whole_test);
         live.push(milliseconds(start));
         let start = Instant::now();
-        bare_test();
+        bare_test(without_database);
         bare.push(milliseconds(start));
+        let start = Instant::now();
+        let pool = warm.pool();
+        bare_test(|listener| run(listener, pool).unwrap());
+        warm.start_over();
+        floor.push(milliseconds(start));
     }
     compare("a whole test, ms", "bare actix server", &live, &bare);
+    compare(
+        "a whole test, ms",
+        "made connection in BEGIN",
+        &live,
+        &floor,
+    );
     println!("  difference: {:.2} ms", median(&live) - median(&bare));
 }
 
