@@ -138,6 +138,8 @@ impl Ready {
     /// Whether the clean-up has succeeded and the backend still lives.
     async fn is_clean(&mut self) -> Result<bool> {
         let answers = self.backend.receive_all().await?;
+        // This runtime has read what it wanted; another may be the one that needs the socket next.
+        self.backend.stream.forget_runtimes();
         let failed = answers.iter().any(|answer| answer.error().is_some());
         Ok(!failed && self.backend.is_quiet())
     }

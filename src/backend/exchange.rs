@@ -9,6 +9,9 @@ use super::Backend;
 use crate::error::{Error, Result};
 use crate::mux::message::{Message, backend, frontend};
 
+/// How many bytes are read at once, at least. All answers between two tests are fewer.
+const READ: usize = 4096;
+
 /// What the backend answered to one synchronised message.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
@@ -90,6 +93,7 @@ impl Backend {
             let Some(message) = Message::take_backend(&mut self.unread)
                 .map_err(|violation| Error::new(violation.to_string()))?
             else {
+                self.unread.reserve(READ);
                 let read = self.stream.read_buf(&mut self.unread).await;
                 if read.map_err(broken)? == 0 {
                     return Err(broken(io::ErrorKind::UnexpectedEof.into()));
