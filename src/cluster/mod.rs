@@ -5,10 +5,10 @@
 //! [`start`]), and stopped when the last one has gone, however it went. Root, whom PostgreSQL refuses to serve, runs
 //! it as another user ([`account`]).
 //!
-//! Nothing here speaks the wire protocol or knows a schema: the outcome is an [`Address`] that takes connections.
+//! Nothing here knows a schema: the outcome is an [`Address`] that takes connections.
 //!
-//! The cluster is fast because it is not durable: a crash of the operating system may damage it, and then it is made
-//! anew.
+//! The cluster is fast because it is not durable: a crash of the operating system may damage it, and after one, as
+//! whenever what was kept can't be used, it is made anew ([`health`]).
 
 #[cfg(unix)]
 mod account;
@@ -16,6 +16,8 @@ mod account;
 mod find;
 #[cfg(unix)]
 mod folder;
+#[cfg(unix)]
+mod health;
 #[cfg(unix)]
 mod initdb;
 #[cfg(unix)]

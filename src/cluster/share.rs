@@ -108,6 +108,11 @@ impl Cluster {
 
     /// Joins the cluster, and starts it first if it does not run.
     pub(super) fn join(&self) -> Result<Held> {
+        self.join_or_start()
+            .map_err(|error| start::remedy(error, self))
+    }
+
+    fn join_or_start(&self) -> Result<Held> {
         if let Some(held) = self.hold() {
             return Ok(held);
         }
@@ -178,6 +183,11 @@ impl Cluster {
         if !self.is_ready(&run) || !answers(&run) || is_watched(&run) {
             return false;
         }
+        self.stop()
+    }
+
+    /// Tells the postmaster, which is known to live, to stop. Says whether that was possible.
+    pub(super) fn stop(&self) -> bool {
         let file = fs::read_to_string(self.data().join(PID_FILE)).unwrap_or_default();
         let Some(postmaster) = file
             .lines()
@@ -270,7 +280,7 @@ fn is_watched(run: &Path) -> bool {
 
 /// A postmaster that was killed leaves its files, but nobody listens.
 fn answers(run: &Path) -> bool {
-    UnixStream::connect(run.join(format!(".s.PGSQL.{}", start::PORT))).is_ok()
+    UnixStream::connect(start::socket(run)).is_ok()
 }
 
 /// Test binaries of one `cargo test` follow each other at once, and so does the next run of a small suite.

@@ -1,17 +1,18 @@
 //! Starts the cluster: the run folder, the supervisor with the postmaster in it, and the wait until that is ready.
 
+use std::error::Error as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::share::{Cluster, Held, PID_FILE, POLL_INTERVAL, open_fifo};
-use super::{folder, initdb};
+use super::{folder, health, initdb};
 use crate::error::{Error, Result};
 
 /// A part of the socket's name, and of nothing else: there is no listening on any network.
@@ -37,7 +38,7 @@ pub(super) const SETTINGS: &[&str] = &[
 
 /// Starts the cluster. The caller has locked `start.lock`, and `alive`, which is passed on.
 pub(super) fn start(cluster: &Cluster, alive: File) -> Result<Held> {
-    let kept = initdb::is_whole(cluster)?;
+    let kept = initdb::is_whole(cluster)? && !health::has_crashed_with_the_system(cluster);
     if kept && let Some(held) = launch(cluster, &alive, false)? {
         return Ok(held);
     }
@@ -50,7 +51,8 @@ pub(super) fn start(cluster: &Cluster, alive: File) -> Result<Held> {
     })
 }
 
-/// Starts the postmaster, of a new data directory if so told. Gives nothing when it ends before it is ready.
+/// Starts the postmaster, of a new data directory if so told. Gives nothing when it ends before it is ready, or yields no
+/// session.
 fn launch(cluster: &Cluster, alive: &File, anew: bool) -> Result<Option<Held>> {
     let log = new_log(cluster)?;
     if anew {
@@ -60,6 +62,7 @@ fn launch(cluster: &Cluster, alive: &File, anew: bool) -> Result<Option<Held>> {
     // by now: soon so in a container, where numbers are small and a killed process may stay in the table for ever.
     // That the caller has the lock is the better evidence.
     remove_if_there(&cluster.data().join(PID_FILE), |path| fs::remove_file(path))?;
+    health::note_boot(cluster)?;
     let held = new_hold(cluster)?;
     let failed = |error| Error::new("failed to hand over the hold").because(error);
     // With a writer, this does not wait.
@@ -102,7 +105,19 @@ fn launch(cluster: &Cluster, alive: &File, anew: bool) -> Result<Option<Held>> {
         }
         thread::sleep(POLL_INTERVAL);
     }
-    Ok(Some(held))
+    if anew || health::yields_a_session(&held.run).unwrap_or(false) {
+        return Ok(Some(held));
+    }
+    cluster.stop();
+    supervisor
+        .wait()
+        .map_err(|error| Error::new("failed to wait for the supervisor").because(error))?;
+    Ok(None)
+}
+
+/// The socket in a run folder.
+pub(super) fn socket(run: &Path) -> PathBuf {
+    run.join(format!(".s.PGSQL.{PORT}"))
 }
 
 /// A run folder with a hold in it, and this process's hold on that.
@@ -180,7 +195,9 @@ pub(super) fn explain(error: Error, cluster: &Cluster) -> Error {
     let said = log_tail(cluster);
     let folder = cluster.folder.display();
     let remedy = if said.contains("No space left on device") {
-        format!("free some space for {folder} and for the temporary folder")
+        return no_space(error, cluster);
+    } else if said.contains("could not create any Unix-domain sockets") {
+        "set TMPDIR to a folder in which this user may create a socket".to_owned()
     } else if said.contains("could not create shared memory segment") {
         "allow more shared memory (kern.sysv.shmmni and kern.sysv.shmall on macOS)".to_owned()
     } else if said.contains("Permission denied") {
@@ -190,6 +207,22 @@ pub(super) fn explain(error: Error, cluster: &Cluster) -> Error {
     };
     error.help(format!(
         "{remedy}; or set DATABASE_URL to a server that runs"
+    ))
+}
+
+/// Says what to do about an error of the file system, wherever it was met.
+pub(super) fn remedy(error: Error, cluster: &Cluster) -> Error {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => no_space(error, cluster),
+        _ => error,
+    }
+}
+
+fn no_space(error: Error, cluster: &Cluster) -> Error {
+    error.help(format!(
+        "free some space for {} and for the temporary folder; or set DATABASE_URL to a server that runs",
+        cluster.folder.display()
     ))
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
@@ -14,8 +15,9 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 use super::account::Account;
-use super::folder;
 use super::share::{Cluster, Held};
+use super::{folder, start};
+use crate::error::Error;
 
 /// Names the folder of the cluster to a process that is to use it.
 const HOME: &str = "ACTIX_SHAREDDB_TEST_HOME";
@@ -31,7 +33,9 @@ fn a_user() {
     let cluster = cluster_in(Path::new(&home));
     let _held = cluster.join().unwrap();
     writeln!(io::stdout(), "\njoined {}", postmaster(&cluster)).unwrap();
-    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let mut told = String::new();
+    io::stdin().read_to_string(&mut told).unwrap();
+    assert_eq!(told, "", "told to panic");
 }
 
 #[test]
@@ -77,6 +81,51 @@ fn nothing_is_left_when_every_user_is_killed() {
     let group = place.group();
     users.into_iter().for_each(User::kill);
     place.assert_nothing_is_left_of(group);
+}
+
+#[test]
+fn nothing_is_left_after_a_panic() {
+    let place = Place::new();
+    let mut user = place.user();
+    user.joined();
+    let group = place.group();
+    user.process.stdin.take().unwrap().write_all(b"!").unwrap();
+    assert!(!user.process.wait().unwrap().success());
+    place.assert_nothing_is_left_of(group);
+}
+
+/// It reaches all processes in the foreground of a terminal: those that the tests start, too, unless they are in a group
+/// of their own.
+#[test]
+fn ctrl_c_ends_the_users_and_the_cluster_follows_in_good_order() {
+    let place = Place::new();
+    let mut user = place.user();
+    user.joined();
+    let group = place.group();
+    signal("INT", format!("-{}", user.process.id()));
+    assert!(!user.process.wait().unwrap().success());
+    place.assert_nothing_is_left_of(group);
+    let log = fs::read_to_string(place.cluster.log()).unwrap();
+    assert!(log.contains("database system is shut down"), "{log}");
+}
+
+#[test]
+fn installed_extensions_work() {
+    let place = Place::new();
+    let held = place.cluster.join().unwrap();
+    let names =
+        "SELECT string_agg(quote_ident(name), ',' ORDER BY name) FROM pg_available_extensions";
+    let names = query(&held, names);
+    assert!(names.contains("plpgsql"), "{names}");
+    for name in names.split(',') {
+        query(
+            &held,
+            &format!("CREATE EXTENSION IF NOT EXISTS {name} CASCADE"),
+        );
+    }
+    let created = "SELECT string_agg(quote_ident(extname), ',' ORDER BY extname) FROM pg_extension";
+    assert_eq!(query(&held, created), names);
+    place.stop(held);
 }
 
 #[test]
@@ -133,10 +182,38 @@ fn a_cluster_that_lost_its_supervisor_and_postmaster_recovers() {
 }
 
 #[test]
+fn what_an_operating_system_that_crashed_left_is_made_anew() {
+    let place = Place::new();
+    let boot = place.cluster.folder.join("boot");
+    let crash = |held: Held| {
+        let group = place.group();
+        for process in group.processes() {
+            signal("KILL", process);
+        }
+        eventually("all are dead", || group.processes().is_empty());
+        drop(held);
+    };
+    let held = place.cluster.join().unwrap();
+    query(&held, "CREATE TABLE kept AS SELECT 7 AS number");
+    query(&held, "CHECKPOINT");
+    // Stopped in good order, it survives a reboot.
+    place.stop(held);
+    fs::write(&boot, "another boot").unwrap();
+    let held = place.cluster.join().unwrap();
+    assert_eq!(query(&held, "SELECT number FROM kept"), "7");
+
+    crash(held);
+    fs::write(&boot, "another boot").unwrap();
+    let held = place.cluster.join().unwrap();
+    assert_eq!(query(&held, "SELECT to_regclass('kept') IS NULL"), "t");
+    place.stop(held);
+}
+
+#[test]
 fn a_damaged_data_folder_is_made_anew() {
     let place = Place::new();
     let data = place.cluster.data();
-    let damages: [(&str, bool, &dyn Fn()); 5] = [
+    let damages: [(&str, bool, &dyn Fn()); 6] = [
         ("none", true, &|| {}),
         ("no version", false, &|| {
             fs::remove_file(data.join("PG_VERSION")).unwrap();
@@ -149,6 +226,13 @@ fn a_damaged_data_folder_is_made_anew() {
         }),
         ("a control file of nothing", false, &|| {
             fs::write(data.join("global/pg_control"), [0; 8192]).unwrap();
+        }),
+        // With which the postmaster starts, and takes connections.
+        ("no version of a database", false, &|| {
+            for database in fs::read_dir(data.join("base")).unwrap() {
+                let version = database.unwrap().path().join("PG_VERSION");
+                fs::remove_file(version).unwrap();
+            }
         }),
     ];
     place.stop(place.cluster.join().unwrap());
@@ -195,6 +279,55 @@ END
     assert!(told.contains("DATABASE_URL"), "{told}");
     // A failure leaves nothing that the next one would stumble over.
     place.cluster.join().unwrap();
+}
+
+#[test]
+fn what_the_system_denies_is_told_with_a_remedy() {
+    let Place { cluster, .. } = &Place::new();
+    let folder = cluster.folder.display();
+    for (said, remedy) in [
+        (
+            "initdb: error: could not write file: No space left on device",
+            format!("free some space for {folder} and for the temporary folder"),
+        ),
+        (
+            "FATAL:  could not create any Unix-domain sockets",
+            "set TMPDIR to a folder in which this user may create a socket".to_owned(),
+        ),
+        (
+            "FATAL:  could not create shared memory segment: Cannot allocate memory",
+            "allow more shared memory (kern.sysv.shmmni and kern.sysv.shmall on macOS)".to_owned(),
+        ),
+        (
+            "initdb: error: could not access directory: Permission denied",
+            format!("see that the server's user can reach {folder} and /dev/null"),
+        ),
+        (
+            "FATAL:  something else",
+            format!("the whole log is in {folder}/log"),
+        ),
+    ] {
+        fs::write(cluster.log(), said).unwrap();
+        let told = format!("{:?}", start::explain(Error::new("it failed"), cluster));
+        let expected =
+            format!("it failed\n  help: {remedy}; or set DATABASE_URL to a server that runs");
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_wherever_it_is_met() {
+    let place = Place::new();
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    let error = start::remedy(place.cluster.failed("write", "run", full), &place.cluster);
+    let folder = place.cluster.folder.display();
+    assert_eq!(
+        format!("{error:?}"),
+        format!(
+            "failed to write {folder}/run\n  caused by: no storage space\n  help: free some space for {folder} and for \
+            the temporary folder; or set DATABASE_URL to a server that runs"
+        )
+    );
 }
 
 #[test]
@@ -288,6 +421,8 @@ impl Place {
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", "cluster::tests::a_user", "--nocapture"])
             .env(HOME, &self.home)
+            // As a shell does with what it starts.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -422,9 +557,10 @@ fn postmaster(cluster: &Cluster) -> u32 {
     file.lines().next().unwrap().parse().unwrap()
 }
 
-fn signal(name: &str, process: u32) {
+/// Signals a process, or with a minus a whole group.
+fn signal(name: &str, process: impl ToString) {
     let status = Command::new("kill")
-        .args([format!("-{name}"), process.to_string()])
+        .args([format!("-{name}"), "--".to_owned(), process.to_string()])
         .status()
         .unwrap();
     assert!(status.success());
