@@ -1,8 +1,10 @@
 //! Which server and which database a test works in: found once per process, prepared once per server.
 
+mod code;
 mod permission;
 mod prepare;
 mod server;
+mod session;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +13,7 @@ use tokio::sync::OnceCell;
 use crate::backend::Tls;
 use crate::config::Config;
 use crate::error::Result;
-use crate::schema::{Schema, Script};
+use crate::schema::{Schema, Step};
 use permission::Permission;
 use server::Server;
 
@@ -21,8 +23,8 @@ use server::Server;
 /// done so before; the others, on whatever thread and runtime, wait for it. After an error the next one tries again.
 pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
     let url = server::url(config)?;
-    let scripts = schema.scripts()?;
-    let database = known(url, Permission::of(config), scripts);
+    let steps = schema.steps()?;
+    let database = known(url, Permission::of(config), steps);
     let resolved = database
         .resolved
         .get_or_try_init(|| database.find(config.encryption()))
@@ -34,7 +36,7 @@ pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_po
 struct Database {
     url: Option<server::Url>,
     permission: Permission,
-    scripts: Option<Vec<Script>>,
+    steps: Option<Vec<Step>>,
     resolved: OnceCell<tokio_postgres::Config>,
 }
 
@@ -44,8 +46,8 @@ impl Database {
             Some(url) => Server::at(url, &self.permission, tls)?,
             None => Server::embedded().await?,
         };
-        match &self.scripts {
-            Some(scripts) => prepare::prepare(&server, scripts).await,
+        match &self.steps {
+            Some(steps) => prepare::prepare(&server, steps).await,
             None => Ok(server.into_config()),
         }
     }
@@ -56,19 +58,19 @@ impl Database {
 fn known(
     url: Option<server::Url>,
     permission: Permission,
-    scripts: Option<Vec<Script>>,
+    steps: Option<Vec<Step>>,
 ) -> Arc<Database> {
     // Nothing between lock and unlock leaves the list half changed, so a panic there does no harm.
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(database) = known.iter().find(|database| {
-        database.url == url && database.permission == permission && database.scripts == scripts
+        database.url == url && database.permission == permission && database.steps == steps
     }) {
         return Arc::clone(database);
     }
     let database = Arc::new(Database {
         url,
         permission,
-        scripts,
+        steps,
         resolved: OnceCell::new(),
     });
     known.push(Arc::clone(&database));

@@ -1,11 +1,17 @@
 //! Where the tables come from, and the fingerprint that tells one schema from another.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs};
+mod code;
+mod files;
+
+use std::env;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
+use tokio_postgres::Client;
 
 use crate::error::{Error, Result};
+pub(crate) use code::Code;
+pub(crate) use files::{Script, Watched};
 
 /// The tables, types and rows that every test of a case starts from.
 ///
@@ -19,13 +25,15 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a schema does nothing until a test case returns it"]
-pub struct Schema(Source);
+pub struct Schema(Vec<Source>);
 
 #[derive(Clone, Debug)]
 enum Source {
     Existing,
     Sql(String),
     Dir(PathBuf),
+    Code(Code),
+    Watched(PathBuf),
 }
 
 impl Schema {
@@ -37,7 +45,7 @@ impl Schema {
     /// let schema = Schema::existing();
     /// ```
     pub fn existing() -> Self {
-        Self(Source::Existing)
+        Self(vec![Source::Existing])
     }
 
     /// A script, which runs in an empty database.
@@ -54,7 +62,7 @@ impl Schema {
     /// );
     /// ```
     pub fn sql(text: impl Into<String>) -> Self {
-        Self(Source::Sql(text.into()))
+        Self(vec![Source::Sql(text.into())])
     }
 
     /// All `*.sql` files of a directory, in the order of their names, byte by byte: `10.sql` comes before `9.sql`,
@@ -70,77 +78,135 @@ impl Schema {
     /// let schema = Schema::dir("migrations");
     /// ```
     pub fn dir(path: impl Into<PathBuf>) -> Self {
-        Self(Source::Dir(path.into()))
+        Self(vec![Source::Dir(path.into())])
+    }
+
+    /// What a migration tool, or any other code, makes of an empty database.
+    ///
+    /// The code runs once on each server for a fingerprint, however many test processes start together, so the fingerprint
+    /// has to change whenever the outcome does. It is any text: a version, or what the code reads. Files needn't be a part
+    /// of it, see [`depends_on`](Self::depends_on).
+    ///
+    /// ```
+    /// use actix_shareddb::{Error, Schema};
+    ///
+    /// let schema = Schema::run("refinery", async |client| {
+    ///     let migrations = refinery::load_sql_migrations("migrations").map_err(Error::other)?;
+    ///     let runner = refinery::Runner::new(&migrations);
+    ///     runner.run_async(client).await.map_err(Error::other)?;
+    ///     Ok(())
+    /// })
+    /// .depends_on("migrations");
+    /// ```
+    ///
+    /// The client is that of a database which is to become the prepared one, and no longer there when the code returns an
+    /// error, panics or is killed. The code runs on a thread of its own, so it may block.
+    pub fn run(
+        fingerprint: impl Into<String>,
+        code: impl AsyncFn(&mut Client) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self(vec![Source::Code(Code::new(fingerprint.into(), code))])
+    }
+
+    /// Makes the text of a file, or of all files below a directory, a part of the fingerprint: the files that the code of
+    /// [`run`](Self::run) reads. They are read before each test, so that no change is missed.
+    ///
+    /// The path is relative to the directory of the package under test. Hidden files don't count.
+    ///
+    /// ```
+    /// use actix_shareddb::Schema;
+    ///
+    /// let schema = Schema::run("2", async |client| {
+    ///     let text = std::fs::read_to_string("schema/tables.sql")?;
+    ///     Ok(client.batch_execute(&text).await?)
+    /// })
+    /// .depends_on("schema/tables.sql");
+    /// ```
+    pub fn depends_on(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.push(Source::Watched(path.into()));
+        self
+    }
+
+    /// One schema after the other, in one database: migrations, and then the rows that all tests start from.
+    ///
+    /// ```
+    /// use actix_shareddb::Schema;
+    ///
+    /// let schema = Schema::dir("migrations")
+    ///     .then(Schema::sql("INSERT INTO users (name) VALUES ('admin')"));
+    /// ```
+    ///
+    /// [`Schema::existing`] can't be a part of it, as nothing is committed there.
+    pub fn then(mut self, next: Self) -> Self {
+        self.0.extend(next.0);
+        self
     }
 
     /// Whether the tests see a database that was made for it, in which nobody commits anything any more.
     pub(crate) fn is_prepared(&self) -> bool {
-        !matches!(self.0, Source::Existing)
+        !matches!(self.0[..], [Source::Existing])
     }
 
     /// What has to run in an empty database, read anew each time so that no change is missed; `None` for a database
     /// that is used as it is.
-    pub(crate) fn scripts(&self) -> Result<Option<Vec<Script>>> {
-        match &self.0 {
-            Source::Existing => Ok(None),
-            Source::Sql(text) => Ok(Some(vec![Script {
-                name: String::new(),
-                place: "<Schema::sql>".to_owned(),
-                text: text.clone(),
-            }])),
-            Source::Dir(path) => read_dir(path).map(Some),
+    pub(crate) fn steps(&self) -> Result<Option<Vec<Step>>> {
+        if !self.is_prepared() {
+            return Ok(None);
         }
-    }
-}
-
-/// One text that the server runs as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Script {
-    /// The file's name, which is part of the schema: a renamed migration may run at another time.
-    name: String,
-    /// What errors call it. Where the directory is doesn't matter to the schema.
-    place: String,
-    text: String,
-}
-
-impl Script {
-    pub(crate) fn place(&self) -> &str {
-        &self.place
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Where in the text the server's position is, which counts characters from 1.
-    pub(crate) fn place_of(&self, position: u32) -> String {
-        let before = self.text.chars().take(position.saturating_sub(1) as usize);
-        let (mut line, mut column) = (1, 1);
-        for character in before {
-            if character == '\n' {
-                (line, column) = (line + 1, 1);
-            } else {
-                column += 1;
+        let mut steps = Vec::new();
+        for source in &self.0 {
+            match source {
+                Source::Existing => {
+                    return Err(Error::new(
+                        "Schema::existing() was combined with another schema",
+                    )
+                    .help(
+                        "Nothing is ever committed to an existing database. Make all of it with Schema::dir, sql or run, \
+                        or write the rows in `set_up`.",
+                    ));
+                }
+                Source::Sql(text) => steps.push(Step::Script(Script::of_text(text))),
+                Source::Dir(path) => {
+                    steps.extend(files::read_dir(path)?.into_iter().map(Step::Script));
+                }
+                Source::Code(code) => steps.push(Step::Code(code.clone())),
+                Source::Watched(path) => {
+                    steps.extend(files::watch(path)?.into_iter().map(Step::Watched));
+                }
             }
         }
-        format!("{}:{line}:{column}", self.place)
+        Ok(Some(steps))
     }
 }
 
-/// A digest of everything that makes the prepared database what it is: the scripts, in their order, the role that
+/// A part of what makes a prepared database what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Script(Script),
+    Code(Code),
+    Watched(Watched),
+}
+
+/// A digest of everything that makes the prepared database what it is: the steps, in their order, the role that
 /// owns the tables, and the version of this crate, which may come to prepare differently.
-pub(crate) fn fingerprint(scripts: &[Script], role: &str) -> String {
+pub(crate) fn fingerprint(steps: &[Step], role: &str) -> String {
     let mut digest = Sha256::new();
-    let mut add = |part: &str| {
+    let mut add = |part: &[u8]| {
         // The length keeps ("ab", "c") and ("a", "bc") apart.
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     };
-    add(env!("CARGO_PKG_VERSION"));
-    add(role);
-    for script in scripts {
-        add(&script.name);
-        add(&script.text);
+    add(env!("CARGO_PKG_VERSION").as_bytes());
+    add(role.as_bytes());
+    for step in steps {
+        let (kind, name, content) = match step {
+            Step::Script(script) => ("script", script.name(), script.text().as_bytes()),
+            Step::Code(code) => ("code", "", code.fingerprint().as_bytes()),
+            Step::Watched(watched) => ("watched", watched.name(), watched.content()),
+        };
+        add(kind.as_bytes());
+        add(name.as_bytes());
+        add(content);
     }
     digest.finalize()[..FINGERPRINT_BYTES]
         .iter()
@@ -150,59 +216,6 @@ pub(crate) fn fingerprint(scripts: &[Script], role: &str) -> String {
 
 /// Short enough for a database's name with a suffix (63 bytes), long enough never to meet its like.
 const FINGERPRINT_BYTES: usize = 12;
-
-fn read_dir(path: &Path) -> Result<Vec<Script>> {
-    let whole = package_dir()?.join(path);
-    let unreadable = |error| {
-        Error::new(format!(
-            "cannot read the schema's directory {}",
-            whole.display()
-        ))
-        .because(error)
-        .help(
-            "The path given to Schema::dir is relative to the directory of the package under test.",
-        )
-    };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&whole).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        let is_script = |name: &str| {
-            name.ends_with(".sql") && !name.ends_with(".down.sql") && !name.starts_with('.')
-        };
-        // The lossy form is only asked whether the file is one of ours; a name that it misrepresents is refused.
-        if is_script(&name.to_string_lossy()) && !whole.join(&name).is_dir() {
-            names.push(name.into_string().map_err(|name| {
-                Error::new(format!(
-                    "the name of the schema's file {} is not UTF-8",
-                    whole.join(name).display()
-                ))
-            })?);
-        }
-    }
-    if names.is_empty() {
-        return Err(Error::new(format!(
-            "the schema's directory {} holds no *.sql file",
-            whole.display()
-        ))
-        .help("Subdirectories, hidden files and *.down.sql are not read. For a database without tables use Schema::sql(\"\")."));
-    }
-    names.sort_unstable();
-    names
-        .into_iter()
-        .map(|name| {
-            let place = path.join(&name).display().to_string();
-            let text = fs::read_to_string(whole.join(&name)).map_err(|error| {
-                Error::new(format!("cannot read the schema's file {place}")).because(error)
-            })?;
-            // Editors on Windows put a byte order mark at the start, which the server takes for a word.
-            let text = match text.strip_prefix('\u{feff}') {
-                Some(text) => text.to_owned(),
-                None => text,
-            };
-            Ok(Script { name, place, text })
-        })
-        .collect()
-}
 
 /// The directory of the package under test: cargo sets it for tests. Without cargo, that is the current directory.
 pub(crate) fn package_dir() -> Result<PathBuf> {

@@ -9,20 +9,20 @@ use std::pin::pin;
 
 use futures_util::TryStreamExt;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
-use tokio::task::JoinHandle;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::code;
 use super::server::Server;
-use crate::backend;
+use super::session::{Session, into_cause};
 use crate::error::{Error, Result};
-use crate::schema::{self, Script, fingerprint};
+use crate::schema::{self, Script, Step, fingerprint};
 
-/// The database that holds what `scripts` make, prepared if it isn't there.
-pub(super) async fn prepare(server: &Server, scripts: &[Script]) -> Result<tokio_postgres::Config> {
+/// The database that holds what `steps` make, prepared if it isn't there.
+pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<tokio_postgres::Config> {
     let maintenance = Session::open(server, server.config()).await?;
-    let database = Database::named(server, &maintenance.client, scripts).await?;
+    let database = Database::named(server, &maintenance.client, steps).await?;
     if database.state(&maintenance.client).await? != State::Ready {
         lock(&maintenance.client, &database).await?;
         // Another process may have prepared it while this one waited.
@@ -35,39 +35,13 @@ pub(super) async fn prepare(server: &Server, scripts: &[Script]) -> Result<tokio
                     .await;
             }
             State::Absent => {
-                build(server, &maintenance.client, &database, scripts).await?;
+                build(server, &maintenance.client, &database, steps).await?;
                 drop_unused(&maintenance.client, &database).await;
             }
         }
     }
     maintenance.close().await;
     Ok(database.config)
-}
-
-/// A connection with the task that drives it.
-struct Session {
-    client: Client,
-    connection: JoinHandle<()>,
-}
-
-impl Session {
-    async fn open(server: &Server, config: &tokio_postgres::Config) -> Result<Self> {
-        let (client, connection) = backend::client(config, server.tls())
-            .await
-            .map_err(|error| error.during(format!("cannot connect to {}", server.name())))?;
-        let connection = tokio::spawn(async move {
-            // Its error also ends the request in progress, which reports it.
-            let _ = connection.await;
-        });
-        Ok(Self { client, connection })
-    }
-
-    /// Returns when the server has been told, so that it no longer counts the session as a user of the database.
-    async fn close(self) {
-        drop(self.client);
-        // A panic of the driver has ended the session just the same.
-        let _ = self.connection.await;
-    }
 }
 
 /// The database of one schema on one server.
@@ -91,7 +65,7 @@ enum State {
 }
 
 impl Database {
-    async fn named(server: &Server, client: &Client, scripts: &[Script]) -> Result<Self> {
+    async fn named(server: &Server, client: &Client, steps: &[Step]) -> Result<Self> {
         let row = client
             .query_typed(
                 "SELECT current_user::text, to_char(current_date, 'YYYY-MM-DD'),
@@ -102,7 +76,7 @@ impl Database {
             .pop()
             .ok_or_else(|| Error::new(format!("{} doesn't say who is connected", server.name())))?;
         let role: String = row.get(0);
-        let name = format!("shareddb_{}", fingerprint(scripts, &role));
+        let name = format!("shareddb_{}", fingerprint(steps, &role));
         let mut config = server.config().clone();
         config.dbname(&name);
         Ok(Self {
@@ -175,7 +149,7 @@ async fn build(
     server: &Server,
     client: &Client,
     database: &Database,
-    scripts: &[Script],
+    steps: &[Step],
 ) -> Result<()> {
     let draft = escape_identifier(&database.draft);
     let drop_draft = format!("DROP DATABASE IF EXISTS {draft} WITH (FORCE)");
@@ -184,7 +158,7 @@ async fn build(
         .batch_execute(&format!("CREATE DATABASE {draft}"))
         .await
         .map_err(|error| cannot_create(server, database, error))?;
-    let outcome = fill(server, client, database, scripts).await;
+    let outcome = fill(server, client, database, steps).await;
     if outcome.is_err() {
         // If this fails too, the draft is dropped by the next who prepares. What the user needs is the first error.
         let _ = client.batch_execute(&drop_draft).await;
@@ -206,18 +180,17 @@ async fn build(
     }
 }
 
-async fn fill(
-    server: &Server,
-    client: &Client,
-    database: &Database,
-    scripts: &[Script],
-) -> Result<()> {
+async fn fill(server: &Server, client: &Client, database: &Database, steps: &[Step]) -> Result<()> {
     database.mark_used(client, &database.draft).await?;
     let mut config = server.config().clone();
     config.dbname(&database.draft);
     let session = Session::open(server, &config).await?;
-    for script in scripts {
-        run(&session.client, script).await?;
+    for step in steps {
+        match step {
+            Step::Script(script) => run(&session.client, script).await?,
+            Step::Code(code) => code::run(server, &config, code).await?,
+            Step::Watched(_) => {}
+        }
     }
     session.close().await;
     Ok(())
@@ -237,13 +210,18 @@ async fn run(client: &Client, script: &Script) -> Result<()> {
     }
     .await;
     outcome.map_err(|error| failed(script, statement, error))?;
+    settle(client, script.place()).await
+}
+
+/// Leaves the session as it was when new, and sees that all was committed.
+pub(super) async fn settle(client: &Client, place: &str) -> Result<()> {
     // A script's settings (pg_dump empties the search path) are not meant for the next one.
     match client.batch_execute("DISCARD ALL").await {
         // "DISCARD ALL cannot run inside a transaction block": what the script did would be rolled back without a word.
-        Err(error) if error.code() == Some(&SqlState::ACTIVE_SQL_TRANSACTION) => Err(Error::new(
-            format!("{} leaves a transaction open", script.place()),
-        )
-        .help("It has a BEGIN without its COMMIT.")),
+        Err(error) if error.code() == Some(&SqlState::ACTIVE_SQL_TRANSACTION) => {
+            Err(Error::new(format!("{place} leaves a transaction open"))
+                .help("It has a BEGIN without its COMMIT."))
+        }
         outcome => Ok(outcome?),
     }
 }
@@ -252,7 +230,7 @@ fn failed(script: &Script, statement: usize, error: tokio_postgres::Error) -> Er
     let position = error.as_db_error().and_then(|error| error.position());
     let place = match position {
         Some(ErrorPosition::Original(position)) => script.place_of(*position),
-        _ => format!("{}, in its statement {statement}", script.place()),
+        _ => script.place_of_statement(statement),
     };
     let help = match error.as_db_error() {
         Some(error) => error.where_().map(str::to_owned),
@@ -307,13 +285,5 @@ async fn drop_unused(client: &Client, database: &Database) {
         let _ = client
             .batch_execute(&format!("DROP DATABASE IF EXISTS {name}"))
             .await;
-    }
-}
-
-/// What the server said, without tokio-postgres' "db error" before it.
-fn into_cause(error: tokio_postgres::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    match error.as_db_error() {
-        Some(said) => said.clone().into(),
-        None => error.into(),
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn url(config: &Config) -> Result<Option<Url>> {
 }
 
 /// A server, with the database that connections go to unless they ask for another.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Server {
     config: tokio_postgres::Config,
     tls: Option<Tls>,

@@ -2,11 +2,14 @@ mod failures;
 mod footprint;
 mod private;
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use tempfile::TempDir;
+use tokio_postgres::Client;
 
 use super::*;
 use private::{Private, connect};
@@ -16,8 +19,8 @@ fn server(config: &Config) -> Server {
     Server::at(&url, &Permission::of(config), None).expect("a server")
 }
 
-fn scripts(schema: &Schema) -> Vec<Script> {
-    schema.scripts().expect("no error").expect("scripts")
+fn steps(schema: &Schema) -> Vec<Step> {
+    schema.steps().expect("no error").expect("steps")
 }
 
 fn name(config: &tokio_postgres::Config) -> String {
@@ -86,16 +89,11 @@ fn the_tests_of_a_process_prepare_once() {
 #[test]
 fn several_processes_prepare_once() {
     let private = Private::join();
-    let scripts = scripts(&counting(&private, "processes"));
+    let steps = steps(&counting(&private, "processes"));
     let server = server(&private.config("postgres", "postgres"));
     // Without the list of what this process knows, each is as a process of its own.
-    let names = eight_at_once(async || {
-        name(
-            &prepare::prepare(&server, &scripts)
-                .await
-                .expect("a database"),
-        )
-    });
+    let names =
+        eight_at_once(async || name(&prepare::prepare(&server, &steps).await.expect("a database")));
     assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
     assert_eq!(runs(&private, "processes"), 1);
 }
@@ -103,7 +101,7 @@ fn several_processes_prepare_once() {
 #[test]
 fn those_who_connect_through_different_databases_get_the_same_one() {
     let private = Private::join();
-    let scripts = scripts(&Schema::sql("CREATE TABLE elsewhere ()"));
+    let steps = steps(&Schema::sql("CREATE TABLE elsewhere ()"));
     tokio::runtime::Runtime::new()
         .expect("a runtime")
         .block_on(async {
@@ -118,7 +116,7 @@ fn those_who_connect_through_different_databases_get_the_same_one() {
     let names = eight_at_once(async || {
         let turn = turn.fetch_add(1, Ordering::Relaxed);
         name(
-            &prepare::prepare(&servers[turn % 2], &scripts)
+            &prepare::prepare(&servers[turn % 2], &steps)
                 .await
                 .expect("a database"),
         )
@@ -208,6 +206,110 @@ async fn the_existing_database_is_left_alone() {
     assert_eq!(private.databases_like("existing").await, ["existing"]);
 }
 
+/// Code that counts on the disk how often it ran.
+fn counting_code(private: &Private, name: &str) -> Schema {
+    let (log, table) = (private.dir().join(name), name.to_owned());
+    Schema::run(format!("{name} 1"), async move |client| {
+        let mut log = OpenOptions::new().create(true).append(true).open(&log)?;
+        writeln!(log, "ran")?;
+        // A tool that works in transactions of its own, and one that blocks.
+        let transaction = client.transaction().await?;
+        transaction
+            .batch_execute(&format!("CREATE TABLE {table} (a int)"))
+            .await?;
+        transaction.commit().await?;
+        thread::yield_now();
+        Ok(())
+    })
+    .then(Schema::sql(format!("INSERT INTO {name} VALUES (1), (2)")))
+}
+
+#[test]
+fn code_runs_once_however_many_processes_start() {
+    let private = Private::join();
+    let steps = steps(&counting_code(&private, "coded"));
+    let server = server(&private.config("postgres", "postgres"));
+    let databases = eight_at_once(async || {
+        let database = prepare::prepare(&server, &steps).await.expect("a database");
+        (name(&database), count(&database, "coded").await)
+    });
+    assert!(
+        databases.iter().all(|one| *one == databases[0]),
+        "{databases:?}"
+    );
+    assert_eq!(databases[0].1, 2);
+    assert_eq!(runs(&private, "coded"), 1);
+}
+
+#[tokio::test]
+async fn code_runs_again_when_its_fingerprint_or_a_file_changes_and_not_else() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("V1__a.sql");
+    let text = file.clone();
+    let code = async move |client: &mut Client| {
+        let text = fs::read_to_string(&text)?;
+        Ok(client.batch_execute(&text).await?)
+    };
+    let with = |fingerprint: &str| Schema::run(fingerprint, code.clone()).depends_on(dir.path());
+    let resolve_with = async |fingerprint: &str, text: &str| {
+        fs::write(&file, text).expect("a file");
+        resolve(&with(fingerprint), &config)
+            .await
+            .expect("a database")
+    };
+    let first = resolve_with("1", "CREATE TABLE noticed_a ()").await;
+    let second = resolve_with("1", "CREATE TABLE noticed_b ()").await;
+    let third = resolve_with("2", "CREATE TABLE noticed_b ()").await;
+    let again = resolve_with("1", "CREATE TABLE noticed_a ()").await;
+    assert_ne!(name(&first), name(&second));
+    assert_ne!(name(&second), name(&third));
+    assert_eq!(name(&first), name(&again));
+    assert_eq!(count(&second, "noticed_b").await, 0);
+}
+
+#[tokio::test]
+async fn killed_code_leaves_nothing_half_done() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    let (told, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    // Killed as a process is: its session ends in the middle.
+    let doomed = Schema::run("doomed code", async move |client| {
+        let process: i32 = client
+            .query_one("SELECT pg_backend_pid()", &[])
+            .await?
+            .get(0);
+        client.batch_execute("CREATE TABLE doomed ()").await?;
+        told.send(process).expect("somebody listens");
+        Ok(client.batch_execute("SELECT pg_sleep(3600)").await?)
+    });
+    let failed = tokio::spawn({
+        let (schema, config) = (doomed.clone(), config.clone());
+        async move { resolve(&schema, &config).await }
+    });
+    let process = begun.recv().await.expect("it began");
+    let client = private.client("postgres").await;
+    client
+        .execute("SELECT pg_terminate_backend($1)", &[&process])
+        .await
+        .expect("it ends");
+    failed.await.expect("no panic").expect_err("an error");
+
+    let again = Schema::run("doomed code", async |client| {
+        Ok(client.batch_execute("CREATE TABLE doomed (a int)").await?)
+    });
+    // As another process, which has other code by this name.
+    let database = prepare::prepare(&server(&config), &steps(&again))
+        .await
+        .expect("a database");
+    assert_eq!(count(&database, "doomed WHERE a IS NULL").await, 0);
+    assert_eq!(
+        private.databases_like(&name(&database)).await,
+        [name(&database)]
+    );
+}
+
 #[tokio::test]
 async fn a_killed_preparer_leaves_nothing_half_done() {
     let private = Private::join();
@@ -294,12 +396,8 @@ async fn databases_that_were_not_used_for_long_are_dropped() {
 async fn a_database_is_dated_when_it_is_used_again() {
     let private = Private::join();
     let server = server(&private.config("postgres", "postgres"));
-    let scripts = scripts(&Schema::sql("CREATE TABLE dated ()"));
-    let name = name(
-        &prepare::prepare(&server, &scripts)
-            .await
-            .expect("a database"),
-    );
+    let steps = steps(&Schema::sql("CREATE TABLE dated ()"));
+    let name = name(&prepare::prepare(&server, &steps).await.expect("a database"));
     let client = private.client("postgres").await;
     let comment = async || -> Option<String> {
         client
@@ -316,8 +414,6 @@ async fn a_database_is_dated_when_it_is_used_again() {
         .batch_execute(&format!("COMMENT ON DATABASE {name} IS NULL"))
         .await
         .expect("no comment");
-    prepare::prepare(&server, &scripts)
-        .await
-        .expect("a database");
+    prepare::prepare(&server, &steps).await.expect("a database");
     assert_eq!(comment().await, Some(dated));
 }

@@ -42,7 +42,7 @@ mod flight;
 mod garbage;
 mod held;
 mod journal;
-mod lexer;
+pub(crate) mod lexer;
 pub(crate) mod message;
 mod naming;
 mod notify;

@@ -1,3 +1,5 @@
+use std::fs;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -11,14 +13,18 @@ fn dir(files: &[(&str, &[u8])]) -> TempDir {
 }
 
 fn scripts(dir: &TempDir) -> Vec<Script> {
-    Schema::dir(dir.path())
-        .scripts()
-        .expect("the scripts")
+    files::read_dir(dir.path()).expect("the scripts")
+}
+
+fn steps(schema: &Schema) -> Vec<Step> {
+    schema
+        .steps()
+        .expect("no error")
         .expect("not the existing database")
 }
 
 fn error(dir: &TempDir) -> String {
-    let error = Schema::dir(dir.path()).scripts().expect_err("an error");
+    let error = Schema::dir(dir.path()).steps().expect_err("an error");
     format!("{error:?}").replace(&dir.path().display().to_string(), "DIR")
 }
 
@@ -31,8 +37,8 @@ fn script(name: &str, text: &str) -> Script {
 }
 
 #[test]
-fn the_existing_database_has_no_scripts() {
-    assert_eq!(Schema::existing().scripts().expect("no error"), None);
+fn the_existing_database_has_no_steps() {
+    assert_eq!(Schema::existing().steps().expect("no error"), None);
 }
 
 #[test]
@@ -55,7 +61,7 @@ fn a_directory_gives_its_sql_files_in_the_order_of_their_names() {
 
 #[test]
 fn a_relative_directory_is_one_of_the_package() {
-    let error = Schema::dir("no/such/dir").scripts().expect_err("an error");
+    let error = Schema::dir("no/such/dir").steps().expect_err("an error");
     assert_eq!(
         format!("{error:?}"),
         format!(
@@ -133,19 +139,30 @@ fn positions_are_counted_in_characters() {
     }
 }
 
+fn scripted(scripts: &[(&str, &str)]) -> Vec<Step> {
+    scripts
+        .iter()
+        .map(|(name, text)| Step::Script(script(name, text)))
+        .collect()
+}
+
+fn code(fingerprint: &str) -> Schema {
+    Schema::run(fingerprint, async |_| Ok(()))
+}
+
 #[test]
 fn the_fingerprint_tells_everything_apart_that_matters() {
-    let base = [script("1.sql", "a"), script("2.sql", "b")];
+    let base = scripted(&[("1.sql", "a"), ("2.sql", "b")]);
     let same = fingerprint(&base, "alice");
     assert_eq!(same.len(), 24);
     assert_eq!(same, fingerprint(&base.clone(), "alice"));
     let others = [
         fingerprint(&base, "bob"),
         fingerprint(&base[..1], "alice"),
-        fingerprint(&[script("1.sql", "a"), script("2.sql", "c")], "alice"),
-        fingerprint(&[script("1.sql", "a"), script("3.sql", "b")], "alice"),
-        fingerprint(&[script("1.sql", "a2.sql"), script("", "b")], "alice"),
-        fingerprint(&[script("2.sql", "b"), script("1.sql", "a")], "alice"),
+        fingerprint(&scripted(&[("1.sql", "a"), ("2.sql", "c")]), "alice"),
+        fingerprint(&scripted(&[("1.sql", "a"), ("3.sql", "b")]), "alice"),
+        fingerprint(&scripted(&[("1.sql", "a2.sql"), ("", "b")]), "alice"),
+        fingerprint(&scripted(&[("2.sql", "b"), ("1.sql", "a")]), "alice"),
     ];
     for (index, other) in others.iter().enumerate() {
         assert_ne!(*other, same, "variant {index}");
@@ -153,11 +170,88 @@ fn the_fingerprint_tells_everything_apart_that_matters() {
 }
 
 #[test]
+fn code_is_known_by_its_fingerprint_and_by_the_files_that_it_depends_on() {
+    let files = dir(&[("V1__a.sql", b"a"), (".hidden", b"h")]);
+    fs::create_dir(files.path().join("below")).expect("a subdirectory");
+    let deep = files.path().join("below/V2__b.rs");
+    fs::write(&deep, "b").expect("a file");
+    let schema = code("1").depends_on(files.path());
+    let names = || fingerprint(&steps(&schema), "alice");
+    let first = names();
+
+    assert_eq!(first, names());
+    assert_ne!(first, fingerprint(&steps(&code("1")), "alice"));
+    assert_ne!(
+        first,
+        fingerprint(&steps(&code("2").depends_on(files.path())), "alice")
+    );
+    fs::write(&deep, "c").expect("a file");
+    let changed = names();
+    assert_ne!(first, changed);
+    fs::rename(&deep, files.path().join("below/V3__b.rs")).expect("another name");
+    assert_ne!(changed, names());
+    fs::write(files.path().join(".hidden"), "other").expect("a file");
+    fs::remove_file(files.path().join("below/V3__b.rs")).expect("a file");
+    fs::remove_dir(files.path().join("below")).expect("an empty directory");
+    let one = code("1").depends_on(files.path().join("V1__a.sql"));
+    assert_eq!(steps(&one).len(), 2);
+    assert_eq!(steps(&schema).len(), 2);
+}
+
+#[test]
+fn what_code_depends_on_has_to_be_there() {
+    let error = code("1")
+        .depends_on("no/such")
+        .steps()
+        .expect_err("an error");
+    assert_eq!(
+        format!("{error:?}"),
+        format!(
+            "cannot read what the schema depends on, {}/no/such\n  \
+            caused by: No such file or directory (os error 2)\n  \
+            help: The path given to Schema::depends_on is relative to the directory of the package under test.",
+            env!("CARGO_MANIFEST_DIR")
+        )
+    );
+}
+
+#[test]
+fn schemas_follow_each_other_in_the_order_that_they_are_written_in() {
+    let files = dir(&[("1.sql", b"a")]);
+    let schema = Schema::dir(files.path())
+        .then(code("1"))
+        .then(Schema::sql("b"));
+    let kinds: Vec<_> = steps(&schema)
+        .into_iter()
+        .map(|step| match step {
+            Step::Script(script) => script.text().to_owned(),
+            Step::Code(code) => format!("code {}", code.fingerprint()),
+            Step::Watched(_) => "watched".to_owned(),
+        })
+        .collect();
+    assert_eq!(kinds, ["a", "code 1", "b"]);
+}
+
+#[test]
+fn the_existing_database_is_not_a_part_of_another_schema() {
+    for schema in [
+        Schema::existing().then(Schema::sql("a")),
+        Schema::sql("a").then(Schema::existing()),
+        Schema::existing().depends_on("src"),
+    ] {
+        let error = schema.steps().expect_err("an error");
+        assert_eq!(
+            format!("{error:?}"),
+            "Schema::existing() was combined with another schema\n  help: Nothing is ever committed to an existing \
+            database. Make all of it with Schema::dir, sql or run, or write the rows in `set_up`."
+        );
+    }
+}
+
+#[test]
 fn the_fingerprint_is_the_same_wherever_the_directory_is() {
     let (one, two) = (dir(&[("1.sql", b"a")]), dir(&[("1.sql", b"a")]));
-    assert_ne!(scripts(&one), scripts(&two));
-    assert_eq!(
-        fingerprint(&scripts(&one), "alice"),
-        fingerprint(&scripts(&two), "alice")
-    );
+    let [one, two] = [one, two].map(|dir| steps(&Schema::dir(dir.path())));
+    assert_ne!(one, two);
+    assert_eq!(fingerprint(&one, "alice"), fingerprint(&two, "alice"));
 }

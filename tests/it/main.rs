@@ -17,6 +17,7 @@ mod locks;
 mod notify;
 mod orphans;
 mod programs;
+mod schema;
 mod socket;
 mod stage;
 mod wire;

@@ -37,18 +37,18 @@ async fn a_failing_statement_is_shown_with_its_place() {
             "the schema failed at DIR/2.sql:2:8\n  caused by: ERROR: column \"frm\" does not exist",
         ),
         (
-            "INSERT INTO failing VALUES (1);\nINSERT INTO failing VALUES (1);",
-            "the schema failed at DIR/2.sql, in its statement 2\n  caused by: ERROR: duplicate key value violates \
+            "INSERT INTO failing VALUES (1);\n -- again;\n INSERT INTO failing VALUES (1);",
+            "the schema failed at DIR/2.sql:3:2, in its statement 2\n  caused by: ERROR: duplicate key value violates \
             unique constraint \"failing_a_key\"\nDETAIL: Key (a)=(1) already exists.",
         ),
         (
             "DO $$ BEGIN\n  RAISE 'oh no';\nEND $$",
-            "the schema failed at DIR/2.sql, in its statement 1\n  caused by: ERROR: oh no\n  \
+            "the schema failed at DIR/2.sql:1:1, in its statement 1\n  caused by: ERROR: oh no\n  \
             help: PL/pgSQL function inline_code_block line 2 at RAISE",
         ),
         (
             "COPY failing FROM STDIN;",
-            "the schema failed at DIR/2.sql, in its statement 1\n  caused by: unexpected message from server\n  \
+            "the schema failed at DIR/2.sql:1:1, in its statement 1\n  caused by: unexpected message from server\n  \
             help: COPY FROM STDIN and COPY TO STDOUT take their data from outside of SQL, which a schema has not: \
             use INSERT (pg_dump --inserts writes it).",
         ),
@@ -63,6 +63,31 @@ async fn a_failing_statement_is_shown_with_its_place() {
             .expect_err("an error");
         let shown = format!("{error:?}").replace(&dir.path().display().to_string(), "DIR");
         assert_eq!(shown, expected);
+    }
+    let failing_code = Schema::run("failing", async |client| {
+        client
+            .batch_execute("CREATE TABLE kept (); SELEKT 1")
+            .await?;
+        Ok(())
+    });
+    let panicking = Schema::run("panicking", async |_| panic!("oh no"));
+    let open = Schema::run("open", async |client| {
+        Ok(client.batch_execute("BEGIN").await?)
+    });
+    for (schema, expected) in [
+        (
+            failing_code,
+            "the schema's code failed\n  caused by: the database refused or failed a request\n  caused by: db error\n  \
+            caused by: ERROR: syntax error at or near \"SELEKT\"",
+        ),
+        (panicking, "the schema's code panicked\n  caused by: oh no"),
+        (
+            open,
+            "the schema's code leaves a transaction open\n  help: It has a BEGIN without its COMMIT.",
+        ),
+    ] {
+        let error = resolve(&schema, &config).await.expect_err("an error");
+        assert_eq!(format!("{error:?}"), expected);
     }
     let failing = Schema::sql("SELEKT 1");
     for _ in 0..2 {
@@ -95,7 +120,7 @@ fn an_error_is_told_to_all_and_tried_again() {
     });
     assert_eq!(
         errors,
-        vec!["the schema failed at <Schema::sql>, in its statement 1"; 8]
+        vec!["the schema failed at <Schema::sql>:1:1, in its statement 1"; 8]
     );
 }
 
