@@ -26,6 +26,7 @@ pub struct Config {
     allowed_servers: Vec<String>,
     allowed_databases: Vec<String>,
     tls: Option<Tls>,
+    connection_limit_timeout: Duration,
     lease_timeout: Duration,
     lock_timeout: Duration,
     drain_timeout: Duration,
@@ -42,6 +43,7 @@ impl Default for Config {
             allowed_servers: Vec::new(),
             allowed_databases: Vec::new(),
             tls: None,
+            connection_limit_timeout: Duration::from_secs(30),
             lease_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
@@ -141,6 +143,21 @@ impl Config {
         <T::TlsConnect as TlsConnect<ServerSocket>>::Future: Send + 'static,
     {
         self.tls = Some(Tls::new(connector));
+        self
+    }
+
+    /// How long a test waits for a connection while the server has as many as it allows (`max_connections`), because others
+    /// test there, too: other processes, other shards of the same run. Default: 30 seconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().connection_limit_timeout(Duration::from_secs(300));
+    /// ```
+    pub fn connection_limit_timeout(mut self, timeout: Duration) -> Self {
+        self.connection_limit_timeout = timeout;
         self
     }
 
@@ -268,6 +285,10 @@ impl Config {
         self.tls.as_ref()
     }
 
+    pub(crate) fn connection_limit(&self) -> Duration {
+        self.connection_limit_timeout
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         self.lease_timeout
     }
@@ -317,6 +338,7 @@ mod tests {
         assert_eq!(config.url(), None);
         assert!(config.allowed_servers().is_empty());
         assert!(config.allowed_databases().is_empty());
+        assert_eq!(config.connection_limit(), Duration::from_secs(30));
         assert_eq!(config.lease(), Duration::from_secs(2));
         assert_eq!(config.lock(), Duration::from_secs(5));
         assert_eq!(config.drain(), Duration::from_secs(5));
@@ -333,6 +355,7 @@ mod tests {
             .allow_server("one")
             .allow_server("two")
             .allow_database("three")
+            .connection_limit_timeout(Duration::from_secs(107))
             .lease_timeout(Duration::from_secs(101))
             .lock_timeout(Duration::from_secs(106))
             .drain_timeout(Duration::from_secs(102))
@@ -343,6 +366,7 @@ mod tests {
         assert_eq!(config.url(), Some("postgres://localhost/todo"));
         assert_eq!(config.allowed_servers(), ["one", "two"]);
         assert_eq!(config.allowed_databases(), ["three"]);
+        assert_eq!(config.connection_limit(), Duration::from_secs(107));
         assert_eq!(config.lease(), Duration::from_secs(101));
         assert_eq!(config.lock(), Duration::from_secs(106));
         assert_eq!(config.drain(), Duration::from_secs(102));

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use crate::backend::Tls;
 use crate::config::Config;
 use crate::error::Result;
 use crate::schema::{Schema, Step};
@@ -27,7 +26,7 @@ pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_po
     let database = known(url, Permission::of(config), steps);
     let resolved = database
         .resolved
-        .get_or_try_init(|| database.find(config.encryption()))
+        .get_or_try_init(|| database.find(config))
         .await?;
     Ok(resolved.clone())
 }
@@ -41,10 +40,10 @@ struct Database {
 }
 
 impl Database {
-    async fn find(&self, tls: Option<&Tls>) -> Result<tokio_postgres::Config> {
+    async fn find(&self, config: &Config) -> Result<tokio_postgres::Config> {
         let server = match &self.url {
-            Some(url) => Server::at(url, &self.permission, tls)?,
-            None => Server::embedded().await?,
+            Some(url) => Server::at(url, &self.permission, config)?,
+            None => Server::embedded(config).await?,
         };
         match &self.steps {
             Some(steps) => prepare::prepare(&server, steps).await,

@@ -7,7 +7,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::backend::{Answer, Backend, Tls};
+use crate::backend::{Answer, Backend, Queue, Tls};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mux::message::{Message, to_backend};
 use crate::mux::{Deferral, own};
@@ -24,25 +25,34 @@ pub(crate) struct Ready {
 /// One that another connector has encrypted is as good, for it is of the same connection string and the same process.
 pub(crate) async fn open(
     target: &tokio_postgres::Config,
-    tls: Option<&Tls>,
+    config: &Config,
     prepared: bool,
 ) -> Result<Ready> {
-    while let Some(mut kept) = KEPT.take(target, tls) {
-        // A kept one may have died since; that is no news.
-        let Ok(true) = kept.is_clean().await else {
-            continue;
-        };
-        if !prepared {
-            match constraints(&mut kept.backend, Vec::new()).await {
-                Ok(deferral) => kept.deferral = deferral,
-                Err(_) => continue,
+    let tls = config.encryption();
+    let mut queue = Queue::new(config.connection_limit());
+    loop {
+        while let Some(mut kept) = KEPT.take(target, tls) {
+            // A kept one may have died since; that is no news.
+            let Ok(true) = kept.is_clean().await else {
+                continue;
+            };
+            if !prepared {
+                match constraints(&mut kept.backend, Vec::new()).await {
+                    Ok(deferral) => kept.deferral = deferral,
+                    Err(_) => continue,
+                }
             }
+            return Ok(kept);
         }
-        return Ok(kept);
+        match Backend::connect(target, tls).await {
+            Ok(mut backend) => {
+                let deferral = constraints(&mut backend, own::preparation()).await?;
+                return Ok(Ready { backend, deferral });
+            }
+            // Another test of this process may end meanwhile, and keep its backend.
+            Err(error) => queue.wait(error, || KEPT.give_up()).await?,
+        }
     }
-    let mut backend = Backend::connect(target, tls).await?;
-    let deferral = constraints(&mut backend, own::preparation()).await?;
-    Ok(Ready { backend, deferral })
 }
 
 /// The constraints that are deferred initially, by name, and whether any can be deferred.
@@ -172,6 +182,12 @@ impl Kept {
             |entry: &Entry| entry.target == *target && entry.has_connector == tls.is_some();
         let index = kept.iter().rposition(is_alike)?;
         Some(kept.swap_remove(index).ready)
+    }
+
+    /// Closes all that wait: the server needs the room, and nobody here uses them.
+    fn give_up(&self) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clear();
     }
 
     fn put(&self, target: tokio_postgres::Config, tls: Option<&Tls>, ready: Ready) {

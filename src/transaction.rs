@@ -80,7 +80,7 @@ impl SharedTransaction {
         let mut target = database::resolve(schema, config).await?;
         add_options(&mut target, config);
         let Ready { backend, deferral } =
-            outer::open(&target, config.encryption(), schema.is_prepared()).await?;
+            outer::open(&target, config, schema.is_prepared()).await?;
         let canceller = backend.canceller();
         let mux = Mux::new(
             backend.parameters.clone(),

@@ -6,6 +6,7 @@
 mod address;
 mod cancel;
 mod exchange;
+mod queue;
 mod search;
 mod socket;
 mod startup;
@@ -20,6 +21,7 @@ use tokio_postgres::{Client, Config, Connection};
 
 pub(crate) use self::cancel::Canceller;
 pub(crate) use self::exchange::Answer;
+pub(crate) use self::queue::Queue;
 use self::search::Search;
 pub(crate) use self::stream::Stream;
 pub use self::tls::ServerSocket;

@@ -6,6 +6,7 @@
 
 use std::error::Error as _;
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
@@ -21,28 +22,50 @@ use crate::schema::{self, Script, Step, fingerprint};
 
 /// The database that holds what `steps` make, prepared if it isn't there.
 pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<tokio_postgres::Config> {
-    let maintenance = Session::open(server, server.config()).await?;
-    let database = Database::named(server, &maintenance.client, steps).await?;
-    if database.state(&maintenance.client).await? != State::Ready {
-        lock(&maintenance.client, &database).await?;
-        // Another process may have prepared it while this one waited.
-        match database.state(&maintenance.client).await? {
-            State::Ready => {}
-            // A date that can't be set only lets the database be dropped sooner, and it is prepared again.
-            State::NotUsedToday => {
-                let _ = database
-                    .mark_used(&maintenance.client, &database.name)
-                    .await;
-            }
-            State::Absent => {
-                build(server, &maintenance.client, &database, steps).await?;
-                drop_unused(&maintenance.client, &database).await;
-            }
+    let began = Instant::now();
+    loop {
+        let maintenance = Session::open(server, server.config()).await?;
+        let database = Database::named(server, &maintenance.client, steps).await?;
+        if database.state(&maintenance.client).await? == State::Ready {
+            maintenance.close().await;
+            return Ok(database.config);
         }
+        if lock(&maintenance.client, &database).await? {
+            // Another process may have prepared it in between.
+            match database.state(&maintenance.client).await? {
+                State::Ready => {}
+                // A date that can't be set only lets the database be dropped sooner, and it is prepared again.
+                State::NotUsedToday => {
+                    let _ = database
+                        .mark_used(&maintenance.client, &database.name)
+                        .await;
+                }
+                State::Absent => {
+                    build(server, &maintenance.client, &database, steps).await?;
+                    drop_unused(&maintenance.client, &database).await;
+                }
+            }
+            maintenance.close().await;
+            return Ok(database.config);
+        }
+        // Who prepares may need the connection that this one would wait with.
+        maintenance.close().await;
+        if began.elapsed() > PATIENCE {
+            return Err(Error::new(format!(
+                "another test process has been preparing the database {} for ten minutes",
+                database.name
+            ))
+            .help("Is it stopped, or in a debugger?"));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
-    maintenance.close().await;
-    Ok(database.config)
 }
+
+/// How long another process may take to prepare.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A schema takes longer than this to prepare, and a look costs a tenth of it.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// The database of one schema on one server.
 struct Database {
@@ -121,28 +144,22 @@ impl Database {
     }
 }
 
-/// Takes the lock of those who prepare this database. It lasts as long as the session.
-async fn lock(client: &Client, database: &Database) -> Result<()> {
-    // The server's own limits are for applications: here they would end the wait, or the session that holds the lock.
+/// Takes the lock of those who prepare this database, which lasts as long as the session, unless another one has it.
+async fn lock(client: &Client, database: &Database) -> Result<bool> {
+    // The server's own limits are for applications: here they could end the session that holds the lock.
     client
-        .batch_execute(&format!(
+        .batch_execute(
             "SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings
-                WHERE name IN ('statement_timeout', 'idle_session_timeout');
-            SET lock_timeout = '10min';
-            SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended({}, 0))",
-            escape_literal(&database.name)
-        ))
-        .await
-        .map_err(|error| {
-            let waits = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
-            let error = Error::new(format!("cannot lock the preparation of the database {}", database.name))
-                .because(into_cause(error));
-            if waits {
-                error.help("Another test process has been preparing it for ten minutes. Is one stopped, or in a debugger?")
-            } else {
-                error
-            }
-        })
+                WHERE name IN ('statement_timeout', 'idle_session_timeout')",
+        )
+        .await?;
+    let locked = client
+        .query_typed(
+            "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))",
+            &[(&database.name, Type::TEXT)],
+        )
+        .await?;
+    Ok(locked.first().is_some_and(|row| row.get(0)))
 }
 
 async fn build(

@@ -1,6 +1,7 @@
 //! The server: named by a URL, and then on this machine, or the embedded one.
 
 use std::env;
+use std::time::Duration;
 
 use tokio_postgres::config::Host;
 
@@ -42,13 +43,15 @@ pub(super) fn url(config: &Config) -> Result<Option<Url>> {
 pub(super) struct Server {
     config: tokio_postgres::Config,
     tls: Option<Tls>,
+    /// How long to wait for a connection while it has as many as it allows.
+    patience: Duration,
     /// What errors call it.
     name: String,
 }
 
 impl Server {
     /// The server that a URL names, if tests may work there.
-    pub(super) fn at(url: &Url, permission: &Permission, tls: Option<&Tls>) -> Result<Self> {
+    pub(super) fn at(url: &Url, permission: &Permission, settings: &Config) -> Result<Self> {
         let origin = url.origin;
         let config = parse(&url.text).map_err(|error| invalid(url, error))?;
         let hosts = hosts(&config);
@@ -65,13 +68,14 @@ impl Server {
         permission.check(url, &config)?;
         Ok(Self {
             config,
-            tls: tls.cloned(),
+            tls: settings.encryption().cloned(),
+            patience: settings.connection_limit(),
             name: format!("the server of {origin} at {}", hosts.join(", ")),
         })
     }
 
     /// The private server that this crate runs itself.
-    pub(super) async fn embedded() -> Result<Self> {
+    pub(super) async fn embedded(settings: &Config) -> Result<Self> {
         let address = tokio::task::spawn_blocking(cluster::join)
             .await
             .map_err(|error| {
@@ -86,6 +90,7 @@ impl Server {
         Ok(Self {
             config,
             tls: None,
+            patience: settings.connection_limit(),
             name: format!("the private server at {}", address.socket_dir.display()),
         })
     }
@@ -96,6 +101,10 @@ impl Server {
 
     pub(super) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     pub(super) fn into_config(self) -> tokio_postgres::Config {

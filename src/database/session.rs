@@ -4,7 +4,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::server::Server;
-use crate::backend;
+use crate::backend::{self, Queue};
 use crate::error::Result;
 
 /// A connection with the task that drives it.
@@ -15,9 +15,15 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn open(server: &Server, config: &tokio_postgres::Config) -> Result<Self> {
-        let (client, connection) = backend::client(config, server.tls())
-            .await
-            .map_err(|error| error.during(format!("cannot connect to {}", server.name())))?;
+        let mut queue = Queue::new(server.patience());
+        let (client, connection) = loop {
+            match backend::client(config, server.tls()).await {
+                Ok(connected) => break connected,
+                Err(error) => queue.wait(error, || {}).await.map_err(|error| {
+                    error.during(format!("cannot connect to {}", server.name()))
+                })?,
+            }
+        };
         let connection = tokio::spawn(async move {
             // Its error also ends the request in progress, which reports it.
             let _ = connection.await;

@@ -16,7 +16,7 @@ use private::{Private, connect};
 
 fn server(config: &Config) -> Server {
     let url = server::url(config).expect("no error").expect("a URL");
-    Server::at(&url, &Permission::of(config), None).expect("a server")
+    Server::at(&url, &Permission::of(config), config).expect("a server")
 }
 
 fn steps(schema: &Schema) -> Vec<Step> {

@@ -2,5 +2,6 @@
 
 mod address;
 mod connect;
+mod limit;
 mod misbehaving;
 pub(crate) mod postgres;

@@ -7,7 +7,7 @@ fn parse(text: &str) -> Result<Server> {
         origin: "DATABASE_URL",
         text: text.to_owned(),
     };
-    Server::at(&url, &Permission::default(), None)
+    Server::at(&url, &Permission::default(), &Config::new())
 }
 
 fn error(text: &str) -> String {

@@ -1,0 +1,133 @@
+//! A server that has as many connections as it allows.
+
+use std::thread;
+use std::time::Duration;
+
+use super::super::{Backend, Queue};
+use super::postgres::PrivatePostgres;
+use crate::config::Config;
+use crate::schema::Schema;
+use crate::transaction::SharedTransaction;
+
+/// How many connections the server allows to whom is no superuser.
+const ALLOWED: usize = 3;
+
+fn server() -> PrivatePostgres {
+    let statements = format!(
+        "ALTER SYSTEM SET max_connections = {}\n\
+         ALTER SYSTEM SET superuser_reserved_connections = 1\n\
+         CREATE ROLE alice LOGIN CREATEDB\n",
+        ALLOWED + 1
+    );
+    PrivatePostgres::start("local all all trust\n", &statements)
+}
+
+fn url(server: &PrivatePostgres) -> String {
+    let (folder, port) = (server.directory().display(), server.port());
+    format!("host={folder} port={port} user=alice dbname=postgres")
+}
+
+async fn fill(target: &tokio_postgres::Config) -> Vec<Backend> {
+    let mut backends = Vec::new();
+    for _ in 0..ALLOWED {
+        backends.push(Backend::connect(target, None).await.unwrap());
+    }
+    backends
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_is_waited_for() {
+    let server = server();
+    let target = url(&server).parse().unwrap();
+    let mut backends = fill(&target).await;
+
+    let mut queue = Queue::new(Duration::from_secs(600));
+    let mut refusals = 0;
+    while let Err(error) = Backend::connect(&target, None).await {
+        // The first refusal shows that it is full, and the second one that one is made to wait.
+        refusals += 1;
+        if refusals == 2 {
+            backends.pop();
+        }
+        queue.wait(error, || {}).await.unwrap();
+    }
+    assert!(refusals >= 2);
+}
+
+#[tokio::test]
+async fn one_who_has_waited_long_enough_is_told() {
+    let server = server();
+    let target = url(&server).parse().unwrap();
+    let _backends = fill(&target).await;
+    let config = Config::new()
+        .database_url(url(&server))
+        .connection_limit_timeout(Duration::ZERO);
+    let schemas = [Schema::existing(), Schema::sql("")];
+    for (schema, event) in schemas.iter().zip([
+        "",
+        "cannot connect to the server of Config::database_url at FOLDER\n  caused by: ",
+    ]) {
+        let error = SharedTransaction::open(schema, &config)
+            .await
+            .expect_err("no transaction");
+        let told = format!("{error:?}");
+        let place = format!("FOLDER/.s.PGSQL.{}", server.port());
+        assert_eq!(
+            told.replace(&server.directory().display().to_string(), "FOLDER"),
+            format!(
+                "{event}the server has had no connection to spare for 0ns\n  \
+                 caused by: no connection to PostgreSQL at {place} (user 'alice', database 'postgres')\n  \
+                 caused by: FATAL: remaining connection slots are reserved for non-replication superuser connections\n  \
+                 help: raise max_connections of the server; run fewer tests at a time (--test-threads), each of which \
+                 takes one connection; or let them wait longer (Config::connection_limit_timeout)"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn another_error_is_not_waited_for() {
+    let mut queue = Queue::new(Duration::from_secs(600));
+    let target = "host=/nowhere user=alice".parse().unwrap();
+    let Err(error) = Backend::connect(&target, None).await else {
+        panic!("nobody listens there");
+    };
+    let words = format!("{error:?}");
+    let room = || panic!("nobody needs room");
+    let given_back = queue.wait(error, room).await.expect_err("it is given back");
+    assert_eq!(format!("{given_back:?}"), words);
+}
+
+/// Those that prepare a schema need several connections, which those that wait for it must not keep from them. The
+/// backends that are kept of a case that has ended are in nobody's way.
+#[test]
+fn many_tests_at_once_get_through() {
+    let server = server();
+    let tests: Vec<_> = (0..4 * ALLOWED)
+        .map(|nth| {
+            // Every other one has another target.
+            let config = Config::new()
+                .database_url(url(&server))
+                .lock_timeout(Duration::from_secs(5 + nth as u64 % 2))
+                .connection_limit_timeout(Duration::from_secs(600));
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    let schema = Schema::sql("CREATE TABLE limited ()");
+                    let transaction = SharedTransaction::open(&schema, &config).await.unwrap();
+                    let client = transaction.pool().unwrap().get().await.unwrap();
+                    let insert = "INSERT INTO limited DEFAULT VALUES";
+                    assert_eq!(client.execute(insert, &[]).await.unwrap(), 1);
+                    drop(client);
+                    transaction.rollback().await.unwrap();
+                });
+            })
+        })
+        .collect();
+    for test in tests {
+        test.join().unwrap();
+    }
+}
