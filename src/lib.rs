@@ -123,6 +123,11 @@ pub use live::LiveServer;
 pub use schema::Schema;
 pub use transaction::SharedTransaction;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+#[path = "fuzzing.rs"]
+pub mod __fuzzing;
+
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;

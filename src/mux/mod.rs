@@ -63,5 +63,15 @@ pub(crate) use deferral::Deferral;
 pub(crate) use session::SessionId;
 pub(crate) use state::{Ending, Mux, Transmit};
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(
+    not(test),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the fuzz targets need a part of it"
+    )
+)]
 mod tests;

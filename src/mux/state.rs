@@ -148,7 +148,7 @@ impl Mux {
     }
 
     /// The same over a backend that is in the outer transaction already, as most transcripts have it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn begun(mut self) -> Self {
         self.guard = Guard::default();
         self

@@ -22,7 +22,7 @@
 //!
 //! With `UPDATE_TRACES=1` the outputs in the files are rewritten as they are now, to be read before they are kept.
 
-mod model;
+pub(super) mod model;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -217,7 +217,7 @@ impl Replay {
 }
 
 /// Cuts a line at white space, but for what stands in quotes.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut chars = line.chars().peekable();
     while let Some(&char) = chars.peek() {
@@ -258,7 +258,7 @@ fn strings(tag: u8, parts: &[&str]) -> Message {
     })
 }
 
-fn frontend_message(words: &[&str]) -> Message {
+pub(super) fn frontend_message(words: &[&str]) -> Message {
     match words {
         ["Query", sql] => to_backend::query(sql.as_bytes()),
         ["Parse", name, sql] => to_backend::parse(name.as_bytes(), sql.as_bytes()),
@@ -291,7 +291,7 @@ fn frontend_message(words: &[&str]) -> Message {
     }
 }
 
-fn backend_message(words: &[&str]) -> Message {
+pub(super) fn backend_message(words: &[&str]) -> Message {
     let tag = match words[0] {
         "ParseComplete" => b'1',
         "BindComplete" => b'2',

@@ -10,6 +10,8 @@
 //! said on a session is none of its business: [`admission`] lets a client in, [`relay`] copies bytes.
 
 mod admission;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod relay;
 
 use std::fmt::Write as _;

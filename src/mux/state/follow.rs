@@ -62,9 +62,11 @@ impl Mux {
         let scs = session.standard_conforming_strings();
         let mut portal = None;
         let mut ends = false;
-        for message in session.batch() {
+        for (number, message) in session.batch().enumerate() {
             let mut fields = message.fields();
             let is_plain = match message.tag() {
+                // Behind others that have no Sync it is sent only when those are answered.
+                frontend::QUERY if number > 0 => false,
                 frontend::QUERY => {
                     ends = true;
                     fields.string().is_some_and(|sql| is_plain_text(&sql, scs))

@@ -1,13 +1,18 @@
 //! Random sessions over a model of a server, against what each of them would see on a server of its own.
 //!
-//! The model knows nothing of how the multiplexer schedules. Whatever is sent when, in which pieces and in which order:
+//! A session sends what drivers send, and what they don't: pipelines without a Sync, messages that are cut short, names that
+//! are taken. The model knows nothing of how the multiplexer schedules. Whatever is sent when, in which pieces and in which order:
 //! each client gets the very replies that it gets alone, in order; what was acknowledged stays and what was rolled back
 //! goes; nobody is left waiting; and the outer transaction doesn't end.
 //!
 //! `MUX_CASES` runs more cases than the usual, `MUX_SEED` begins with another one. A failure prints its seed and the
 //! shortest programs that still fail.
 
+pub(in crate::mux) mod forger;
+pub(in crate::mux) mod record;
 mod server;
+pub(in crate::mux) mod stranger;
+mod writer;
 
 use std::collections::VecDeque;
 use std::env;
@@ -18,6 +23,8 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 
 use self::server::{Row, Server};
+use self::stranger::Stranger;
+use self::writer::Writer;
 use super::{frontend_message, show_backend, show_frontend};
 use crate::mux::message::Message;
 use crate::mux::{Deferral, Mux, SessionId, Transmit, own};
@@ -61,6 +68,8 @@ impl Random {
 /// What one client sends, request by request, and how it ends.
 #[derive(Clone)]
 struct Program {
+    /// By which its rows are known.
+    number: usize,
     requests: Vec<Vec<Message>>,
     vanishes: bool,
     /// How many messages it sends before it vanishes.
@@ -72,32 +81,47 @@ struct Program {
 struct Case {
     /// Of the order in which things happen.
     seed: u64,
+    /// There are deferrable constraints.
+    defers: bool,
     programs: Vec<Program>,
 }
 
 impl Case {
     fn generate(seed: u64) -> Self {
+        Self::generate_at(seed, 0)
+    }
+
+    /// With the sessions numbered from here.
+    fn generate_at(seed: u64, first: usize) -> Self {
         let mut random = Random(seed);
         let sessions = 1 + random.below(4);
+        let defers = random.one_in(3);
         let programs = (0..sessions)
             .map(|session| {
+                let number = first + session;
                 let mut writer = Writer {
                     random: &mut random,
-                    session,
+                    session: number,
                     row: 0,
+                    defers,
                 };
                 let length = 1 + writer.random.below(8);
                 let requests: Vec<_> = (0..length).map(|_| writer.request()).collect();
                 let messages = requests.iter().map(Vec::len).sum::<usize>();
                 Program {
+                    number,
                     requests,
                     vanishes: random.one_in(5),
-                    sent: messages - random.below(messages.min(4)),
+                    sent: messages - random.below(messages.clamp(1, 4)),
                     cancellable: random.one_in(3),
                 }
             })
             .collect();
-        Self { seed, programs }
+        Self {
+            seed,
+            defers,
+            programs,
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -141,7 +165,7 @@ impl Case {
     }
 
     fn show(&self) -> String {
-        let mut text = format!("order {}\n", self.seed);
+        let mut text = format!("order {}, defers {}\n", self.seed, self.defers);
         for (session, program) in self.programs.iter().enumerate() {
             for request in &program.requests {
                 let messages: Vec<_> = request.iter().map(show_frontend).collect();
@@ -166,127 +190,14 @@ impl Case {
     }
 }
 
-/// Writes down a session's requests.
-struct Writer<'a> {
-    random: &'a mut Random,
-    session: usize,
-    row: u32,
-}
-
-impl Writer<'_> {
-    fn request(&mut self) -> Vec<Message> {
-        match self.random.below(12) {
-            0..=4 => {
-                let count = match self.random.below(6) {
-                    0 => 0,
-                    1 => 2 + self.random.below(3),
-                    _ => 1,
-                };
-                let statements: Vec<_> = (0..count).map(|_| self.statement()).collect();
-                vec![frontend_message(&["Query", &statements.join("; ")])]
-            }
-            5 => {
-                let (before, after) = match self.random.one_in(2) {
-                    true => (self.statement() + "; ", "; ".to_owned() + &self.statement()),
-                    false => (String::new(), String::new()),
-                };
-                let sql = format!("{before}COPY t FROM STDIN{after}");
-                let mut messages = vec![frontend_message(&["Query", &sql])];
-                self.data(&mut messages);
-                messages
-            }
-            6 => {
-                let mut messages = Vec::new();
-                // Under a name of its own, so that nothing else runs it and then sends no data.
-                messages.push(frontend_message(&["Close", "S", "copy"]));
-                self.run("copy", "COPY t FROM STDIN", &mut messages);
-                self.data(&mut messages);
-                messages.push(frontend_message(&["Sync"]));
-                messages
-            }
-            _ => {
-                let mut messages = Vec::new();
-                for _ in 0..self.random.below(4) {
-                    self.step(&mut messages);
-                }
-                messages.push(frontend_message(&["Sync"]));
-                messages
-            }
-        }
-    }
-
-    fn statement(&mut self) -> String {
-        const NAMES: [&str; 2] = ["a", "b"];
-        let name = NAMES[self.random.below(2)];
-        match self.random.below(16) {
-            0 | 1 => "BEGIN".to_owned(),
-            2 | 3 => "COMMIT".to_owned(),
-            4 => "ROLLBACK".to_owned(),
-            5 => format!("SAVEPOINT {name}"),
-            6 => format!("RELEASE SAVEPOINT {name}"),
-            7 => format!("ROLLBACK TO SAVEPOINT {name}"),
-            8 => "SELECT 1/0".to_owned(),
-            9 if self.random.one_in(2) => "SELEC".to_owned(),
-            9..=11 => format!("SELECT number FROM t WHERE session = {}", self.session),
-            _ => {
-                let row = self.row();
-                format!("INSERT INTO t VALUES ({}, {row})", self.session)
-            }
-        }
-    }
-
-    fn row(&mut self) -> u32 {
-        self.row += 1;
-        self.row
-    }
-
-    fn data(&mut self, messages: &mut Vec<Message>) {
-        for _ in 0..self.random.below(3) {
-            let row = self.row();
-            let line = format!("{} {row}", self.session);
-            messages.push(frontend_message(&["CopyData", &line]));
-        }
-        messages.push(match self.random.below(3) {
-            0 => frontend_message(&["CopyFail", "on purpose"]),
-            _ => frontend_message(&["CopyDone"]),
-        });
-    }
-
-    /// Some messages of the extended protocol that belong together.
-    fn step(&mut self, messages: &mut Vec<Message>) {
-        let name = ["", "a", "b"][self.random.below(3)];
-        match self.random.below(8) {
-            0 => messages.push(frontend_message(&["Flush"])),
-            1 => messages.push(frontend_message(&["Close", "S", name])),
-            2 => messages.push(frontend_message(&["Parse", name, &self.statement()])),
-            3 => messages.push(frontend_message(&["Describe", "S", name])),
-            4 => {
-                messages.push(frontend_message(&["Bind", "", name]));
-                messages.push(frontend_message(&["Execute", "", "0"]));
-            }
-            _ => {
-                let statement = self.statement();
-                self.run("", &statement, messages);
-            }
-        }
-    }
-
-    fn run(&mut self, name: &str, sql: &str, messages: &mut Vec<Message>) {
-        messages.push(frontend_message(&["Parse", name, sql]));
-        messages.push(frontend_message(&["Bind", "", name]));
-        if self.random.one_in(2) {
-            messages.push(frontend_message(&["Describe", "P", ""]));
-        }
-        messages.push(frontend_message(&["Execute", "", "0"]));
-    }
-}
-
 /// A client, and the server that it would have for itself.
 struct Client {
     id: SessionId,
+    number: usize,
     to_send: VecDeque<Message>,
     vanishes: bool,
     gone: bool,
+    closed: bool,
     alone: Server,
     received: BytesMut,
 }
@@ -296,6 +207,7 @@ struct Run {
     mux: Mux,
     now: Instant,
     clients: Vec<Client>,
+    stranger: Option<Stranger>,
     server: Server,
     to_server: BytesMut,
     from_server: BytesMut,
@@ -311,7 +223,11 @@ impl Run {
             server.receive(&message);
         }
         server.sent.clear();
-        let mut mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), now);
+        let deferral = match case.defers {
+            true => Deferral::Known("public.c".to_owned()),
+            false => Deferral::None,
+        };
+        let mut mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), now);
         let clients = case.programs.iter().map(|program| {
             let id = mux.handle_connect();
             mux.handle_startup(id, "model", program.cancellable.then_some(1));
@@ -327,7 +243,9 @@ impl Run {
                 to_send,
                 vanishes: program.vanishes,
                 gone: false,
-                alone: Server::default(),
+                closed: false,
+                number: program.number,
+                alone: Server::of(i32::try_from(id.0).expect("a small number")),
                 received: BytesMut::new(),
             }
         });
@@ -338,6 +256,7 @@ impl Run {
             mux,
             now,
             clients,
+            stranger: None,
             server,
             to_server: BytesMut::new(),
             from_server: BytesMut::new(),
@@ -348,18 +267,21 @@ impl Run {
     fn finish(mut self) -> Result<(), String> {
         let mut idle = 0;
         while idle < 200 {
-            let went_on = match self.random.below(5) {
+            let kinds = if self.stranger.is_some() { 6 } else { 5 };
+            let went_on = match self.random.below(kinds) {
                 0 if std::mem::take(&mut self.canceling) => {
                     self.mux.handle_cancelled(self.now);
                     true
                 }
                 0..=2 => self.send(),
                 3 => self.serve(),
-                _ => self.answer()?,
+                4 => self.answer()?,
+                _ => self.intrude(),
             };
             self.drain();
             idle = if went_on { 0 } else { idle + 1 };
         }
+        self.check_stranger()?;
         self.compare()
     }
 
@@ -370,7 +292,7 @@ impl Run {
         match client.to_send.pop_front() {
             Some(message) => {
                 // A batch that its client leaves unfinished isn't begun.
-                let is_awaited = |message: &Message| b"QSH".contains(&message.tag());
+                let is_awaited = |message: &Message| b"QFSH".contains(&message.tag());
                 if !client.vanishes
                     || is_awaited(&message)
                     || client.to_send.iter().any(is_awaited)
@@ -407,13 +329,18 @@ impl Run {
         }
         let count = 1 + self.random.below(self.server.sent.len());
         self.from_server.put(self.server.sent.split_to(count));
-        while let Some(message) =
-            Message::take_backend(&mut self.from_server).expect("what is sent is well-formed")
+        self.deliver()?;
+        Ok(true)
+    }
+
+    fn deliver(&mut self) -> Result<(), String> {
+        while let Some(message) = Message::take_backend(&mut self.from_server)
+            .map_err(|violation| violation.to_string())?
         {
             let outcome = self.mux.handle_backend(message, self.now);
             outcome.map_err(|violation| violation.to_string())?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn drain(&mut self) {
@@ -422,10 +349,19 @@ impl Run {
                 Transmit::Backend(bytes) => self.to_server.put(bytes),
                 Transmit::Session(id, bytes) => {
                     let client = self.clients.iter_mut().find(|client| client.id == id);
-                    client.expect("a session").received.put(bytes);
+                    let received = client.map(|client| &mut client.received);
+                    let stranger = self.stranger.as_mut();
+                    let received = received.or(stranger.map(|stranger| &mut stranger.received));
+                    received.expect("a session").put(bytes);
                 }
                 Transmit::Cancel => self.canceling = true,
-                Transmit::Close(_) => {}
+                Transmit::Close(id) => {
+                    let client = self.clients.iter_mut().find(|client| client.id == id);
+                    let closed = client.map(|client| &mut client.closed);
+                    let stranger = self.stranger.as_mut();
+                    let closed = closed.or(stranger.map(|stranger| &mut stranger.closed));
+                    *closed.expect("a session") = true;
+                }
             }
         }
     }
@@ -459,7 +395,8 @@ impl Run {
         for (index, client) in self.clients.iter().enumerate() {
             let of = |server: &Server| -> Vec<Row> {
                 let rows = server.rows.iter().copied();
-                rows.filter(|(session, _)| *session == index).collect()
+                rows.filter(|(session, _)| *session == client.number)
+                    .collect()
             };
             let (alone, shared) = (of(&client.alone), of(&self.server));
             if alone != shared {
@@ -478,6 +415,10 @@ fn show_all(mut bytes: BytesMut) -> Vec<String> {
     while let Some(message) =
         Message::take_backend(&mut bytes).expect("what is sent is well-formed")
     {
+        // That of what triggers notify not everything is heard.
+        if message.tag() == b'N' && message.error_field(b'C').as_deref() == Some(b"01000") {
+            continue;
+        }
         all.push(match message.tag() {
             b'E' | b'N' => {
                 let field = |code| message.error_field(code).unwrap_or_default();

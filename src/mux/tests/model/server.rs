@@ -1,11 +1,21 @@
-//! A server as far as the multiplexer can tell: transactions, savepoints, prepared statements, COPY, and what is skipped
-//! after an error. It knows one table, in which a session writes down what it did, once for each time it was done.
+//! A server as far as the multiplexer can tell: transactions, savepoints, prepared statements, portals, COPY, deferred
+//! constraints, notifications to oneself, messages whose fields don't add up, and what is skipped after an error. It knows
+//! one table, in which a session writes down what it did, once for each time it was done.
 
-use std::collections::{BTreeMap, VecDeque};
+mod fields;
+mod output;
+mod portal;
+mod statement;
+mod transaction;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::mux::message::to_session::{self, Report};
+use bytes::{Bytes, BytesMut};
+
+use self::fields::Reader;
+use self::portal::Portal;
+use self::statement::Statement;
+use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, frontend};
 
 /// Names a session in the table, and what it did.
@@ -23,15 +33,35 @@ enum Transaction {
     Failed,
 }
 
+/// How much there was when something began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    rows: usize,
+    deeds: usize,
+}
+
+/// What a transaction does to the others' ears, if it is kept.
+#[derive(Clone, Debug, PartialEq)]
+enum Deed {
+    Listen(String),
+    UnlistenAll,
+    Notify(String, String),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Server {
+    process: i32,
     pub(super) rows: Vec<Row>,
+    /// Those of them that a deferred constraint forbids.
+    violations: BTreeSet<Row>,
     transaction: Transaction,
-    /// How many rows there were when the transaction began, and when each savepoint was set.
-    begun: usize,
-    savepoints: Vec<(String, usize)>,
+    begun: Mark,
+    savepoints: Vec<(String, Mark)>,
     statements: BTreeMap<Bytes, Statement>,
-    portals: BTreeMap<Bytes, Statement>,
+    portals: BTreeMap<Bytes, Portal>,
+    deeds: Vec<Deed>,
+    channels: BTreeSet<String>,
+    undelivered: Vec<(String, String)>,
     /// What a Query has still to run.
     script: VecDeque<Statement>,
     several: bool,
@@ -43,71 +73,21 @@ pub(super) struct Server {
     pub(super) sent: BytesMut,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Statement {
-    Empty,
-    Insert(Row),
-    List(usize),
-    Divide,
-    Copy,
-    Begin,
-    Commit,
-    Rollback,
-    Savepoint(String),
-    Release(String),
-    RollbackTo(String),
-    Several,
-    Nonsense,
-}
+type Outcome<T = ()> = Result<T, Report>;
 
-impl Statement {
-    fn of(sql: &str) -> Self {
-        let sql = sql.trim();
-        let numbers: Vec<u32> = sql
-            .split(|char: char| !char.is_ascii_digit())
-            .filter_map(|word| word.parse().ok())
-            .collect();
-        let words: Vec<&str> = sql.split_whitespace().collect();
-        match (&words[..], &numbers[..]) {
-            ([], _) => Self::Empty,
-            // A text is parsed whole before its statements are counted.
-            _ if sql.contains(';') => {
-                match sql.split(';').any(|sql| Self::of(sql) == Self::Nonsense) {
-                    true => Self::Nonsense,
-                    false => Self::Several,
-                }
-            }
-            (["INSERT", ..], [session, number]) => Self::Insert((*session as usize, *number)),
-            (["SELECT", "number", ..], [session]) => Self::List(*session as usize),
-            (["SELECT", "1/0"], _) => Self::Divide,
-            (["COPY", ..], _) => Self::Copy,
-            (["BEGIN"], _) => Self::Begin,
-            (["COMMIT"], _) => Self::Commit,
-            (["ROLLBACK"], _) => Self::Rollback,
-            (["SAVEPOINT", name], _) => Self::Savepoint((*name).to_owned()),
-            (["RELEASE", "SAVEPOINT", name], _) => Self::Release((*name).to_owned()),
-            (["ROLLBACK", "TO", "SAVEPOINT", name], _) => Self::RollbackTo((*name).to_owned()),
-            (["SET", "CONSTRAINTS", ..], _) => Self::Empty,
-            _ => Self::Nonsense,
-        }
-    }
-
-    /// What may run in a failed transaction.
-    fn is_exit(&self) -> bool {
-        matches!(
-            self,
-            Self::Empty | Self::Commit | Self::Rollback | Self::RollbackTo(_)
-        )
-    }
-}
-
-type Outcome = Result<String, Report>;
-
-fn error<T>(code: &'static str, text: impl Into<String>) -> Result<T, Report> {
+fn error<T>(code: &'static str, text: impl Into<String>) -> Outcome<T> {
     Err(Report::error(code, text))
 }
 
 impl Server {
+    /// One that calls itself so in notifications.
+    pub(super) fn of(process: i32) -> Self {
+        Self {
+            process,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn is_outside(&self) -> bool {
         self.transaction == Transaction::None
     }
@@ -118,62 +98,41 @@ impl Server {
 
     /// The client has gone.
     pub(super) fn hang_up(&mut self) {
-        self.abort();
+        self.end(false);
     }
 
     pub(super) fn receive(&mut self, message: &Message) {
-        let tag = message.tag();
         if let Some((in_query, count)) = self.copying {
             return self.receive_copy(message, in_query, count);
         }
-        if tag == frontend::SYNC {
-            self.is_skipping = false;
-            if self.transaction == Transaction::Started {
-                self.end(true);
-            }
-            return self.ready();
-        }
-        if self.is_skipping {
+        let tag = message.tag();
+        let is_sync = tag == frontend::SYNC;
+        if self.is_skipping && !is_sync {
             return;
         }
-        let mut fields = message.fields();
-        let mut string = || fields.string().expect("a well-formed message");
+        self.is_skipping = false;
+        let mut fields = Reader::of(message);
         let outcome = match tag {
             frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => Ok(()),
-            frontend::FLUSH => {
-                self.flush();
-                Ok(())
-            }
-            frontend::QUERY => return self.query(&text(&string())),
-            frontend::PARSE => {
-                let (name, sql) = (string(), string());
-                self.parse(name, &text(&sql))
-            }
-            frontend::BIND => {
-                let (portal, statement) = (string(), string());
-                self.bind(portal, &statement)
-            }
-            frontend::EXECUTE => {
-                let portal = string();
-                self.execute(&portal)
-            }
-            frontend::DESCRIBE => self.describe(&message.body()),
-            frontend::CLOSE => {
-                self.start();
-                let body = message.body();
-                let name = body.slice(1..body.len() - 1);
-                match body[0] {
-                    b'S' => self.statements.remove(&name),
-                    _ => self.portals.remove(&name),
-                };
-                self.put(b'3', b"");
-                Ok(())
-            }
+            frontend::SYNC => self.sync(&mut fields),
+            frontend::FLUSH => fields.end().map(|()| self.flush()),
+            frontend::QUERY => self.query(&mut fields),
+            frontend::PARSE => self.parse(&mut fields),
+            frontend::BIND => self.bind(&mut fields),
+            frontend::EXECUTE => self.execute(&mut fields),
+            frontend::DESCRIBE => self.describe(&mut fields),
+            frontend::CLOSE => self.close(&mut fields),
+            frontend::FUNCTION_CALL => self.call(&mut fields),
             _ => panic!("the multiplexer sent {message:?}"),
         };
         if let Err(report) = outcome {
             self.fail(&report);
-            self.is_skipping = true;
+            let is_extended = b"PBEDCH".contains(&tag);
+            if is_extended {
+                self.is_skipping = true;
+            } else {
+                self.ready();
+            }
         }
     }
 
@@ -181,103 +140,131 @@ impl Server {
         let outcome = match message.tag() {
             frontend::COPY_DATA => {
                 let data = text(&message.body());
-                let numbers: Vec<u32> = data
-                    .split_whitespace()
-                    .map(|word| word.parse().expect("a number"))
+                let numbers: Vec<_> = data
+                    .split_ascii_whitespace()
+                    .map(str::parse::<u32>)
                     .collect();
-                self.rows.push((numbers[0] as usize, numbers[1]));
-                self.copying = Some((in_query, count + 1));
-                return;
+                match &numbers[..] {
+                    [Ok(session), Ok(number)] => {
+                        self.rows.push((*session as usize, *number));
+                        self.copying = Some((in_query, count + 1));
+                        return;
+                    }
+                    _ => error("22P02", "invalid input syntax"),
+                }
             }
             frontend::SYNC | frontend::FLUSH => return,
             frontend::COPY_DONE => Ok(format!("COPY {count}")),
-            frontend::COPY_FAIL => {
-                let reason = message.fields().string().unwrap_or_default();
-                error(
-                    "57014",
-                    format!("COPY from stdin failed: {}", text(&reason)),
-                )
-            }
+            frontend::COPY_FAIL => Reader::of(message).string().and_then(|reason| {
+                let reason = text(&reason);
+                error("57014", format!("COPY from stdin failed: {reason}"))
+            }),
             _ => panic!("amid a COPY the multiplexer sent {message:?}"),
         };
         self.copying = None;
-        match outcome {
-            Ok(tag) => {
-                self.complete(&tag);
-                if in_query {
-                    self.run_script();
-                }
+        let outcome = outcome.and_then(|tag| {
+            if in_query {
+                self.end_statement(&Statement::Copy, &tag)?;
+                return self.run_script();
             }
-            Err(report) => {
-                self.fail(&report);
-                if in_query {
-                    self.ready();
-                } else {
-                    self.is_skipping = true;
-                }
+            self.complete(&tag);
+            Ok(())
+        });
+        if let Err(report) = outcome {
+            self.fail(&report);
+            if in_query {
+                self.ready();
+            } else {
+                self.is_skipping = true;
             }
         }
     }
 
-    fn query(&mut self, sql: &str) {
+    fn sync(&mut self, fields: &mut Reader) -> Outcome {
+        fields.end()?;
+        if self.transaction == Transaction::Started {
+            self.commit()?;
+        }
+        self.ready();
+        Ok(())
+    }
+
+    fn query(&mut self, fields: &mut Reader) -> Outcome {
+        let sql = text(&fields.string()?);
+        fields.end()?;
         self.statements.remove(&Bytes::new());
-        self.script = sql
-            .split(';')
-            .map(Statement::of)
-            .filter(|statement| *statement != Statement::Empty)
-            .collect();
+        self.script = Statement::all(&sql).into();
         self.several = self.script.len() > 1;
         self.start();
         if self.script.contains(&Statement::Nonsense) {
-            self.fail(&Report::error("42601", "syntax error"));
-            return self.ready();
+            return error("42601", "syntax error");
         }
         if self.script.is_empty() {
+            if self.transaction == Transaction::Started {
+                self.commit()?;
+            }
             self.put(b'I', b"");
         } else {
             self.portals.remove(&Bytes::new());
         }
-        self.run_script();
+        self.run_script()
     }
 
-    fn run_script(&mut self) {
+    fn run_script(&mut self) -> Outcome {
         while let Some(statement) = self.script.pop_front() {
             self.start();
             if self.several && self.transaction == Transaction::Started {
                 self.transaction = Transaction::ImplicitBlock;
             }
-            if let Statement::List(_) = statement
-                && self.transaction != Transaction::Failed
-            {
+            self.refuse_if_failed(&statement)?;
+            if let Statement::List(session) = statement {
+                self.describe_row();
+                for number in self.numbers(session) {
+                    self.row(&number.to_string());
+                }
+            }
+            if matches!(statement, Statement::Notify { selects: true, .. }) {
                 self.describe_row();
             }
-            match self.run(&statement) {
-                Ok(_) if statement == Statement::Copy => {
-                    self.copying = Some((true, 0));
-                    return self.ask_for_data();
-                }
-                Ok(tag) => self.complete(&tag),
-                Err(report) => {
-                    self.fail(&report);
-                    self.script.clear();
-                }
+            let tag = self.run(&statement)?;
+            if statement == Statement::Copy {
+                self.copying = Some((true, 0));
+                self.ask_for_data();
+                return Ok(());
             }
-        }
-        if matches!(
-            self.transaction,
-            Transaction::Started | Transaction::ImplicitBlock
-        ) {
-            self.end(true);
+            self.end_statement(&statement, &tag)?;
         }
         self.ready();
+        Ok(())
     }
 
-    fn parse(&mut self, name: Bytes, sql: &str) -> Result<(), Report> {
+    /// A statement of a script is told to have succeeded only when what ends with it has ended well.
+    fn end_statement(&mut self, statement: &Statement, tag: &str) -> Outcome {
+        let is_implicit = matches!(
+            self.transaction,
+            Transaction::Started | Transaction::ImplicitBlock
+        );
+        if self.script.is_empty() && is_implicit {
+            self.commit()?;
+        }
+        match statement {
+            Statement::Empty => self.put(b'I', b""),
+            _ => self.complete(tag),
+        }
+        Ok(())
+    }
+
+    fn parse(&mut self, fields: &mut Reader) -> Outcome {
+        let (name, sql) = (fields.string()?, fields.string()?);
+        for _ in 0..fields.short()? {
+            fields.int()?;
+        }
+        fields.end()?;
         self.start();
         if name.is_empty() {
             self.statements.remove(&name);
         }
-        let statement = Statement::of(sql);
+        let statement = Statement::of(&text(&sql));
         match statement {
             Statement::Nonsense => return error("42601", "syntax error"),
             Statement::Several => {
@@ -303,29 +290,53 @@ impl Server {
         Ok(())
     }
 
-    fn bind(&mut self, portal: Bytes, name: &Bytes) -> Result<(), Report> {
+    fn bind(&mut self, fields: &mut Reader) -> Outcome {
+        let (portal, name) = (fields.string()?, fields.string()?);
+        let statement = self.statement(&name)?;
         self.start();
-        let statement = self.statement(name)?;
-        self.refuse_if_failed(&statement)?;
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
-            return error(
-                "42P03",
-                format!("cursor \"{}\" already exists", text(&portal)),
-            );
+        for _ in 0..fields.short()? {
+            fields.short()?;
         }
-        self.portals.insert(portal, statement);
+        let count = fields.short()?;
+        if count > 0 {
+            let text = format!(
+                "bind message supplies {count} parameters, but prepared statement \"{}\" requires 0",
+                text(&name)
+            );
+            return error("08P01", text);
+        }
+        self.refuse_if_failed(&statement)?;
+        self.bind_portal(portal, statement)?;
+        for _ in 0..fields.short()? {
+            fields.short()?;
+        }
+        fields.end()?;
         self.put(b'2', b"");
         Ok(())
     }
 
-    fn execute(&mut self, portal: &Bytes) -> Result<(), Report> {
+    fn execute(&mut self, fields: &mut Reader) -> Outcome {
+        let (name, limit) = (fields.string()?, fields.int()?);
+        fields.end()?;
         self.start();
-        let statement = self.portal(portal)?;
+        let portal = self.portal(&name)?;
+        let (statement, is_done) = (portal.statement.clone(), portal.is_done);
         if statement == Statement::Empty {
             self.put(b'I', b"");
             return Ok(());
         }
+        self.refuse_if_failed(&statement)?;
+        if let Statement::List(_) = statement {
+            return self.fetch(&name, limit);
+        }
+        if is_done {
+            let text = format!("portal \"{}\" cannot be run", text(&name));
+            return error("55000", text);
+        }
         let tag = self.run(&statement)?;
+        if let Ok(portal) = self.portal(&name) {
+            portal.is_done = true;
+        }
         if statement == Statement::Copy {
             self.copying = Some((false, 0));
             self.ask_for_data();
@@ -335,21 +346,22 @@ impl Server {
         Ok(())
     }
 
-    fn describe(&mut self, body: &Bytes) -> Result<(), Report> {
+    fn describe(&mut self, fields: &mut Reader) -> Outcome {
+        let (kind, name) = (fields.byte()?, fields.string()?);
+        fields.end()?;
         self.start();
-        let name = body.slice(1..body.len() - 1);
-        let statement = match body[0] {
+        let statement = match kind {
             b'S' => self.statement(&name)?,
-            _ => self.portal(&name)?,
+            b'P' => self.portal(&name)?.statement.clone(),
+            _ => return error("08P01", format!("invalid DESCRIBE message subtype {kind}")),
         };
-        let has_rows = matches!(statement, Statement::List(_) | Statement::Divide);
-        if has_rows {
+        if statement.returns_rows() {
             self.refuse_if_failed(&statement)?;
         }
-        if body[0] == b'S' {
+        if kind == b'S' {
             self.put(b't', &[0, 0]);
         }
-        if has_rows {
+        if statement.returns_rows() {
             self.describe_row();
         } else {
             self.put(b'n', b"");
@@ -357,7 +369,55 @@ impl Server {
         Ok(())
     }
 
-    fn statement(&self, name: &Bytes) -> Result<Statement, Report> {
+    fn close(&mut self, fields: &mut Reader) -> Outcome {
+        let (kind, name) = (fields.byte()?, fields.string()?);
+        fields.end()?;
+        self.start();
+        match kind {
+            b'S' => drop(self.statements.remove(&name)),
+            b'P' => drop(self.portals.remove(&name)),
+            _ => return error("08P01", format!("invalid CLOSE message subtype {kind}")),
+        }
+        self.put(b'3', b"");
+        Ok(())
+    }
+
+    /// A FunctionCall: function 1 writes a row down, and function 2 fails.
+    fn call(&mut self, fields: &mut Reader) -> Outcome {
+        self.start();
+        if self.transaction == Transaction::Failed {
+            return error("25P02", ABORTED);
+        }
+        let function = fields.int()?;
+        if ![1, 2].contains(&function) {
+            let text = format!("function with OID {function} does not exist");
+            return error("42883", text);
+        }
+        for _ in 0..fields.short()? {
+            fields.short()?;
+        }
+        let count = fields.short()?;
+        let arguments: Outcome<Vec<_>> = (0..count).map(|_| fields.value()).collect();
+        let arguments = arguments?;
+        fields.short()?;
+        fields.end()?;
+        let numbers = arguments.iter().map(|argument| text(argument).parse().ok());
+        match &numbers.collect::<Vec<Option<u32>>>()[..] {
+            [Some(session), Some(number)] if function == 1 => {
+                self.rows.push((*session as usize, *number));
+            }
+            [] if function == 2 => return error("22012", "division by zero"),
+            _ => return error("08P01", "function call message contains wrong arguments"),
+        }
+        self.put(b'V', b"\xff\xff\xff\xff");
+        if self.transaction == Transaction::Started {
+            self.commit()?;
+        }
+        self.ready();
+        Ok(())
+    }
+
+    fn statement(&self, name: &Bytes) -> Outcome<Statement> {
         match self.statements.get(name) {
             Some(statement) => Ok(statement.clone()),
             None if name.is_empty() => error("26000", "unnamed prepared statement does not exist"),
@@ -368,117 +428,70 @@ impl Server {
         }
     }
 
-    fn portal(&self, name: &Bytes) -> Result<Statement, Report> {
-        match self.portals.get(name) {
-            Some(statement) => Ok(statement.clone()),
-            None => error("34000", format!("portal \"{}\" does not exist", text(name))),
+    fn refuse_if_failed(&self, statement: &Statement) -> Outcome {
+        match self.transaction == Transaction::Failed && !statement.is_exit() {
+            true => error("25P02", ABORTED),
+            false => Ok(()),
         }
     }
 
-    fn refuse_if_failed(&self, statement: &Statement) -> Result<(), Report> {
-        if self.transaction == Transaction::Failed && !statement.is_exit() {
-            let text =
-                "current transaction is aborted, commands ignored until end of transaction block";
-            return error("25P02", text);
-        }
-        Ok(())
+    /// What a session has written down, in order.
+    fn numbers(&self, session: usize) -> Vec<u32> {
+        let rows = self.rows.iter().filter(|(whose, _)| *whose == session);
+        rows.map(|(_, number)| *number).collect()
     }
 
-    fn run(&mut self, statement: &Statement) -> Outcome {
+    fn run(&mut self, statement: &Statement) -> Outcome<String> {
         self.refuse_if_failed(statement)?;
+        if statement.controls_transactions() {
+            return self.control(statement).map(str::to_owned);
+        }
         let tag = match statement {
             Statement::Insert(row) => {
                 self.rows.push(*row);
                 "INSERT 0 1"
             }
+            Statement::Violate(row) => {
+                self.rows.push(*row);
+                self.violations.insert(*row);
+                "INSERT 0 1"
+            }
             Statement::List(session) => {
-                let rows = self.rows.iter().filter(|(whose, _)| whose == session);
-                let list: Vec<_> = rows.map(|(_, number)| number.to_string()).collect();
-                self.put(b'D', format!("{}\0", list.join(",")).as_bytes());
-                "SELECT 1"
+                return Ok(format!("SELECT {}", self.numbers(*session).len()));
             }
             Statement::Divide => return error("22012", "division by zero"),
             Statement::Copy | Statement::Empty => "",
-            Statement::Begin => {
-                match self.transaction {
-                    Transaction::Block => {
-                        self.warn("25001", "there is already a transaction in progress");
-                    }
-                    _ => self.transaction = Transaction::Block,
+            Statement::Listen(channel) => {
+                self.deeds.push(Deed::Listen(channel.clone()));
+                "LISTEN"
+            }
+            Statement::UnlistenAll => {
+                self.deeds.push(Deed::UnlistenAll);
+                "UNLISTEN"
+            }
+            Statement::Notify {
+                channel,
+                payload,
+                selects,
+            } => {
+                let deed = Deed::Notify(channel.clone(), payload.clone());
+                if !self.deeds.contains(&deed) {
+                    self.deeds.push(deed);
                 }
-                "BEGIN"
+                if *selects {
+                    self.row("");
+                    "SELECT 1"
+                } else {
+                    "NOTIFY"
+                }
             }
-            Statement::Commit => {
-                let failed = self.transaction == Transaction::Failed;
-                self.warn_outside();
-                self.end(!failed);
-                if failed { "ROLLBACK" } else { "COMMIT" }
+            Statement::CheckConstraints => {
+                self.check_constraints()?;
+                "SET CONSTRAINTS"
             }
-            Statement::Rollback => {
-                self.warn_outside();
-                self.end(false);
-                "ROLLBACK"
-            }
-            Statement::Savepoint(name) => {
-                self.needs_block("SAVEPOINT")?;
-                self.savepoints.push((name.clone(), self.rows.len()));
-                "SAVEPOINT"
-            }
-            Statement::Release(name) => {
-                self.needs_block("RELEASE SAVEPOINT")?;
-                let position = self.savepoint(name)?;
-                self.savepoints.truncate(position);
-                "RELEASE"
-            }
-            Statement::RollbackTo(name) => {
-                self.needs_block("ROLLBACK TO SAVEPOINT")?;
-                let position = self.savepoint(name)?;
-                self.rows.truncate(self.savepoints[position].1);
-                self.savepoints.truncate(position + 1);
-                self.transaction = Transaction::Block;
-                "ROLLBACK"
-            }
-            Statement::Several | Statement::Nonsense => unreachable!("it can't be parsed"),
+            _ => "SET",
         };
         Ok(tag.to_owned())
-    }
-
-    fn needs_block(&self, command: &str) -> Result<(), Report> {
-        match self.transaction {
-            Transaction::Block | Transaction::Failed => Ok(()),
-            _ => error(
-                "25P01",
-                format!("{command} can only be used in transaction blocks"),
-            ),
-        }
-    }
-
-    fn savepoint(&self, name: &str) -> Result<usize, Report> {
-        let position = self.savepoints.iter().rposition(|(known, _)| known == name);
-        match position {
-            Some(position) => Ok(position),
-            None => error("3B001", format!("savepoint \"{name}\" does not exist")),
-        }
-    }
-
-    fn start(&mut self) {
-        if self.transaction == Transaction::None {
-            self.transaction = Transaction::Started;
-            self.begun = self.rows.len();
-        }
-    }
-
-    fn end(&mut self, keeps: bool) {
-        if !keeps && self.transaction != Transaction::None {
-            self.rows.truncate(self.begun);
-        }
-        self.transaction = Transaction::None;
-        self.savepoints.clear();
-        self.portals.clear();
-    }
-
-    fn abort(&mut self) {
-        self.end(false);
     }
 
     fn fail(&mut self, report: &Report) {
@@ -488,81 +501,18 @@ impl Server {
         match self.transaction {
             // What failed is undone at once, up to the last savepoint.
             Transaction::Block | Transaction::Failed => {
-                let kept = self.savepoints.last().map_or(self.begun, |(_, rows)| *rows);
-                self.rows.truncate(kept);
+                let mark = self.savepoints.last().map_or(self.begun, |(_, mark)| *mark);
+                self.undo_to(mark);
                 self.transaction = Transaction::Failed;
             }
-            _ => self.abort(),
+            _ => self.end(false),
         }
         self.script.clear();
     }
-
-    fn warn_outside(&mut self) {
-        if matches!(
-            self.transaction,
-            Transaction::Started | Transaction::ImplicitBlock
-        ) {
-            self.warn("25P01", "there is no transaction in progress");
-        }
-    }
-
-    fn warn(&mut self, code: &'static str, text: &str) {
-        self.report(b'N', &Report::warning(code, text), None);
-    }
-
-    fn report(&mut self, tag: u8, report: &Report, routine: Option<&str>) {
-        let mut body = BytesMut::new();
-        let fields = [
-            (b'S', report.severity),
-            (b'V', report.severity),
-            (b'C', report.code),
-            (b'M', &report.message),
-            (b'R', routine.unwrap_or("model")),
-        ];
-        for (code, value) in fields {
-            body.put_u8(code);
-            body.put_slice(value.as_bytes());
-            body.put_u8(0);
-        }
-        body.put_u8(0);
-        self.put(tag, &body);
-        self.flush();
-    }
-
-    fn describe_row(&mut self) {
-        self.put(b'T', b"numbers\0");
-    }
-
-    fn ask_for_data(&mut self) {
-        self.put(b'G', &[0, 0, 0]);
-        self.flush();
-    }
-
-    fn complete(&mut self, tag: &str) {
-        let message = to_session::command_complete(tag);
-        self.unsent.put_slice(message.frame());
-    }
-
-    fn ready(&mut self) {
-        let status = match self.transaction {
-            Transaction::Block => b'T',
-            Transaction::Failed => b'E',
-            _ => b'I',
-        };
-        self.put(b'Z', &[status]);
-        self.flush();
-    }
-
-    fn put(&mut self, tag: u8, body: &[u8]) {
-        let message = Message::build(tag, |frame| frame.put_slice(body));
-        self.unsent.put_slice(message.frame());
-    }
-
-    fn flush(&mut self) {
-        let bytes = self.unsent.split();
-        self.sent.put_slice(&bytes);
-    }
 }
+
+const ABORTED: &str =
+    "current transaction is aborted, commands ignored until end of transaction block";
 
 fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
