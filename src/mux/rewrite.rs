@@ -31,15 +31,16 @@ impl Rewritten {
         for replacement in replacements {
             let kept = &text[at..replacement.range.start];
             count += characters(kept);
+            let sent = apart(text, replacement);
             let shift = Shift {
                 start: count,
-                sent: characters(&replacement.text),
+                sent: characters(&sent),
                 written: characters(&text[replacement.range.clone()]),
             };
             count += shift.sent;
             shifts.push(shift);
             written.put_slice(kept);
-            written.put_slice(&replacement.text);
+            written.put_slice(&sent);
             at = replacement.range.end;
         }
         written.put_slice(&text[at..range.end]);
@@ -48,6 +49,20 @@ impl Rewritten {
             shifts: Shifts(shifts.into()),
         }
     }
+}
+
+/// What is put in, with a space where it would run into what stands beside it: two quotes side by side are one of a longer
+/// name.
+fn apart(text: &[u8], replacement: &Replacement) -> Bytes {
+    let Range { start, end } = replacement.range;
+    let new = &replacement.text;
+    let before = new.starts_with(b"\"") && text[..start].ends_with(b"\"");
+    let after = new.ends_with(b"\"") && text[end..].starts_with(b"\"");
+    if !before && !after {
+        return new.clone();
+    }
+    let space = |is_needed: bool| if is_needed { " " } else { "" }.as_bytes();
+    [space(before), new, space(after)].concat().into()
 }
 
 /// How positions in the text that was sent differ from those in the text that the client wrote.

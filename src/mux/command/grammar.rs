@@ -419,8 +419,7 @@ fn text_argument(cursor: &mut Cursor<'_>) -> Option<Argument> {
         Some(number) => Argument::Parameter(number),
         None => Argument::Text(cursor.string()?),
     };
-    if cursor.accept_symbol(":") {
-        cursor.symbol(":")?;
+    if cursor.accept_symbol("::") {
         cursor.keyword("text")?;
     }
     Some(argument)

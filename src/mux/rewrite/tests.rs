@@ -57,6 +57,25 @@ fn a_part_of_a_text_is_rewritten_by_itself() {
 }
 
 #[test]
+fn a_name_does_not_run_into_another() {
+    //           123456789
+    let text = b"CLOSE a\"b\" c";
+    let replacements = [replacement(6..7, "\"~1~a\"")];
+    let rewritten = Rewritten::of(text, 0..text.len(), &replacements);
+    //                                    123456789012345
+    assert_eq!(&rewritten.text[..], &b"CLOSE \"~1~a\" \"b\" c"[..]);
+    for (sent, written) in [(7, 7), (13, 7), (14, 8), (15, 9), (18, 12)] {
+        assert_eq!(rewritten.shifts.written(sent), written, "{sent}");
+    }
+
+    let text = b"FETCH \"b\"a";
+    let replacements = [replacement(9..10, "\"~1~a\"")];
+    let rewritten = Rewritten::of(text, 0..text.len(), &replacements);
+    assert_eq!(&rewritten.text[..], b"FETCH \"b\" \"~1~a\"");
+    assert_eq!(rewritten.shifts.written(11), 10);
+}
+
+#[test]
 fn a_quote_in_a_name_is_doubled() {
     assert_eq!(&quoted(b"a\"b")[..], b"\"a\"\"b\"");
 }

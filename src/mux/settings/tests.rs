@@ -40,6 +40,10 @@ fn the_text_shows_what_a_statement_sets() {
             vec![SetLocal(name("x"))],
         ),
         (
+            "SELECT set_config('x', '1', is_local := TRUE)",
+            vec![SetLocal(name("x"))],
+        ),
+        (
             "DO $$ BEGIN PERFORM set_config('x', '1', true); END $$",
             vec![SetLocal(name("x"))],
         ),

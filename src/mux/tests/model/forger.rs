@@ -75,8 +75,10 @@ impl Run {
             {
                 last = Some(message);
             }
-            let severity = last.as_ref().and_then(|last| last.error_field(b'V'));
-            if !client.gone && (!client.closed || severity.as_deref() != Some(b"FATAL")) {
+            let is_told = last
+                .as_ref()
+                .is_some_and(|last| last.tag() == tag::ERROR_RESPONSE);
+            if !client.gone && !(client.closed && is_told) {
                 return Err(format!("{} is told last: {last:?}", client.id));
             }
         }
