@@ -20,6 +20,15 @@ fn check_tokens(text: &str) {
     };
     let comments = [Token::SqlComment as i32, Token::CComment as i32];
     let place = |place: i32| usize::try_from(place).expect("it stands in the text");
+    // Two quotes stand for one in bit strings to us alone.
+    let bits = [Token::Bconst as i32, Token::Xconst as i32];
+    if scanned
+        .tokens
+        .iter()
+        .any(|token| bits.contains(&token.token))
+    {
+        return;
+    }
     let mut ours = tokens(text).into_iter().peekable();
     for theirs in &scanned.tokens {
         if comments.contains(&theirs.token) {

@@ -201,6 +201,7 @@ impl Mux {
             if let Some(session) = self
                 .flights
                 .front()
+                .filter(|flight| !flight.is_void)
                 .and_then(|flight| self.sessions.get_mut(&flight.session))
             {
                 session.phase = Phase::Over;
