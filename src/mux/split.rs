@@ -125,4 +125,4 @@ fn trim(sql: &[u8], range: Range<usize>) -> Range<usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

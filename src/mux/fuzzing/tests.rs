@@ -10,10 +10,7 @@ use super::super::message::Message;
 use super::super::tests::model::record::encode;
 use super::super::tests::{backend_message, frontend_message, words};
 use super::*;
-
-#[path = "../../../tests/data/split.rs"]
-#[allow(dead_code, reason = "the unit tests of the splitter read the rest")]
-mod cases;
+use crate::mux::split::tests::cases;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -80,9 +77,10 @@ fn a_stranger_with_the_manners_of_the_transcripts_disturbs_nobody() {
             seed("frontend", &name, &encode(&stranger::TAGS, 0, &sent));
             continue;
         };
-        let data = encode(&forger::TAGS, 7, &sent);
-        backend(&data);
-        seed("backend", session, &data);
+        for order in 0..10 {
+            backend(&encode(&forger::TAGS, order, &sent));
+        }
+        seed("backend", session, &encode(&forger::TAGS, 0, &sent));
     }
 }
 

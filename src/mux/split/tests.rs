@@ -2,7 +2,7 @@ use super::*;
 use crate::mux::command::Command;
 
 #[path = "../../../tests/data/split.rs"]
-mod cases;
+pub(crate) mod cases;
 
 #[test]
 fn statements_are_those_that_postgresql_finds() {

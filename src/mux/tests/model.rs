@@ -351,7 +351,8 @@ impl Run {
                     let client = self.clients.iter_mut().find(|client| client.id == id);
                     let received = client.map(|client| &mut client.received);
                     let stranger = self.stranger.as_mut();
-                    let received = received.or(stranger.map(|stranger| &mut stranger.received));
+                    let received =
+                        received.or_else(|| stranger.map(|stranger| &mut stranger.received));
                     received.expect("a session").put(bytes);
                 }
                 Transmit::Cancel => self.canceling = true,
@@ -359,7 +360,7 @@ impl Run {
                     let client = self.clients.iter_mut().find(|client| client.id == id);
                     let closed = client.map(|client| &mut client.closed);
                     let stranger = self.stranger.as_mut();
-                    let closed = closed.or(stranger.map(|stranger| &mut stranger.closed));
+                    let closed = closed.or_else(|| stranger.map(|stranger| &mut stranger.closed));
                     *closed.expect("a session") = true;
                 }
             }

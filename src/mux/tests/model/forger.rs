@@ -78,7 +78,8 @@ impl Run {
             let is_told = last
                 .as_ref()
                 .is_some_and(|last| last.tag() == tag::ERROR_RESPONSE);
-            if !client.gone && !(client.closed && is_told) {
+            let is_well = client.gone || client.closed && is_told;
+            if !is_well {
                 return Err(format!("{} is told last: {last:?}", client.id));
             }
         }
