@@ -9,6 +9,7 @@ use actix_web::rt::System;
 use futures_util::FutureExt as _;
 use futures_util::future::join;
 
+use crate::mux::record::Origin;
 use crate::server::ServerThread;
 use crate::verdict::{Failure, Outcome, Verdict};
 use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
@@ -75,7 +76,20 @@ use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
 ///    for as long as the [`Config`] says.
 /// 6. The transaction is rolled back. Meanwhile the server is stopped, and what it still does is dropped.
 ///
-/// The first failure is the test's; later ones, and the panics of handlers, are told along with it.
+/// The first failure is the test's; later ones, and the panics of handlers, are told along with it. The output of a test that
+/// failed ends with what it did: its HTTP requests, the statements that each of them ran, and, if there were any when it
+/// failed, the transaction blocks that were open and those who waited:
+///
+/// ```text
+/// what the test did, and its SQL:
+///
+/// POST /transfers => 409 Conflict, 2.1 ms
+///       {"error":"points are more than there are"}
+///       START TRANSACTION
+///    1  INSERT INTO transfers (sender, recipient) VALUES ($1, $2)  [1, 2]  => INSERT 0 1, 0.4 ms
+///    2  UPDATE users SET points = points + $2 WHERE id = $1  [1, -11]  => ERROR 23514: new row for ...
+///       ROLLBACK
+/// ```
 pub trait LiveServerTestCase: Default + Send + 'static {
     /// Where the tables come from. By default, the database is used as it is.
     fn schema() -> Schema {
@@ -172,15 +186,16 @@ where
     C: LiveServerTestCase,
     R: Outcome,
 {
-    let new_pool = || {
+    verdict.watch(transaction.recording());
+    let new_pool = |origin| {
         transaction
-            .pool()
+            .pool_of(origin)
             .map_err(|error| Failure::new("the pool was not built", error))
     };
     // Two pools: a session belongs to the runtime that it was made on, and a test that blocks its thread must not
     // block the server.
-    let pool = new_pool()?;
-    let pool_of_server = new_pool()?;
+    let pool = new_pool(Origin::Test)?;
+    let pool_of_server = new_pool(Origin::Server)?;
     attempt("`prepare` failed", async || case.prepare(&pool).await).await?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -196,11 +211,12 @@ where
         })
         .await?;
 
-    let live = LiveServer::new(address, pool, config, transaction.entrance());
+    let live = LiveServer::new(address, pool, config, transaction);
     verdict.note(attempt("`set_up` failed", async || case.set_up(&live).await).await);
     if verdict.is_clean() {
         verdict.note(attempt("the test failed", async || test(&mut case, &live).await).await);
     }
+    verdict.tell_story();
     verdict.note(attempt("`tear_down` failed", async || case.tear_down(&live).await).await);
 
     transaction.close_gate();

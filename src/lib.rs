@@ -51,6 +51,12 @@
 //! [`SharedTransaction`] is the same without a server, for tests of a repository layer. Clients other than the pool's, a
 //! script or another process, join by [`LiveServer::database_url`].
 //!
+//! # What was run
+//!
+//! [`LiveServer::queries`] has every statement of a test, with its parameters, its outcome, and the HTTP request that it was run
+//! for. [`assert_num_queries!`] counts those of a block. A test that fails prints them all; see
+//! [`LiveServerTestCase`].
+//!
 //! # How it works
 //!
 //! ```text
@@ -97,6 +103,7 @@ mod cluster;
 mod config;
 mod database;
 mod error;
+mod exchange;
 #[doc = include_str!("faq.md")]
 pub mod faq {}
 mod in_flight;
@@ -106,6 +113,7 @@ mod mux;
 mod outer;
 mod panics;
 mod pool;
+mod queries;
 mod schema;
 mod secret;
 mod server;
@@ -120,6 +128,7 @@ pub use config::Config;
 pub use deadpool_postgres::Pool;
 pub use error::{Error, Result};
 pub use live::LiveServer;
+pub use queries::{Exchange, Queries, Query};
 pub use schema::Schema;
 pub use transaction::SharedTransaction;
 

@@ -11,8 +11,9 @@ use awc::ClientRequest;
 use awc::ws::WebsocketsRequest;
 
 use crate::in_flight::InFlight;
+use crate::queries::Recording;
 use crate::socket::Entrance;
-use crate::{Config, Pool, Result};
+use crate::{Config, Pool, Result, SharedTransaction};
 
 /// A server that runs for one test, with a client to talk to it and a pool on the same transaction.
 ///
@@ -39,6 +40,7 @@ pub struct LiveServer {
     in_flight: InFlight,
     pool: Pool,
     entrance: Arc<Entrance>,
+    recording: Recording,
 }
 
 impl LiveServer {
@@ -46,9 +48,10 @@ impl LiveServer {
         address: SocketAddr,
         pool: Pool,
         config: &Config,
-        entrance: &Arc<Entrance>,
+        transaction: &SharedTransaction,
     ) -> Self {
-        let in_flight = InFlight::new();
+        let recording = transaction.recording().clone();
+        let in_flight = InFlight::new(recording.exchanges().clone());
         let client = awc::Client::builder()
             .timeout(config.request())
             .disable_redirects()
@@ -59,7 +62,8 @@ impl LiveServer {
             client,
             in_flight,
             pool,
-            entrance: Arc::clone(entrance),
+            entrance: Arc::clone(transaction.entrance()),
+            recording,
         }
     }
 
@@ -179,6 +183,10 @@ impl LiveServer {
     /// If no port can be bound.
     pub fn database_url(&self) -> Result<String> {
         self.entrance.url()
+    }
+
+    pub(crate) fn recording(&self) -> &Recording {
+        &self.recording
     }
 
     /// Waits for the HTTP requests in flight: for those of tasks that the test spawned and didn't await.

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::case::run;
+pub use crate::queries::Capture;
 pub use crate::verdict::Outcome;
 use crate::{Config, Result, Schema, SharedTransaction, database};
 

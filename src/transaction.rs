@@ -14,9 +14,11 @@ use crate::database;
 use crate::error::{Error, Result};
 use crate::mux::driver::{Driver, SessionStream};
 use crate::mux::message::parameter;
+use crate::mux::record::Origin;
 use crate::mux::{Deferral, Mux, redirect};
 use crate::outer::{self, Ready};
 use crate::pool;
+use crate::queries::Recording;
 use crate::schema::Schema;
 use crate::socket::Entrance;
 
@@ -53,6 +55,7 @@ pub struct SharedTransaction {
     driver: Driver<Stream>,
     entrance: Arc<Entrance>,
     canceller: Canceller,
+    recording: Recording,
     /// The connection, but for its stream, which the driver has.
     parameters: Vec<(String, String)>,
     process_id: i32,
@@ -96,7 +99,8 @@ impl SharedTransaction {
         // What isn't named is named like the user, by PostgreSQL's rule.
         let database = target.get_dbname().unwrap_or(user);
         Ok(Self {
-            entrance: Entrance::new(driver.clone(), user, database),
+            entrance: Entrance::new(driver.for_clients_of(Origin::Socket), user, database),
+            recording: Recording::new(driver.clone()),
             canceller,
             driver,
             process_id: backend.process_id,
@@ -114,7 +118,17 @@ impl SharedTransaction {
     ///
     /// If the configured pool can't be built.
     pub fn pool(&self) -> Result<Pool> {
-        pool::build(&self.driver, &self.target, &self.config)
+        self.pool_of(Origin::Test)
+    }
+
+    /// The same for clients whose statements are recorded as those of this origin.
+    pub(crate) fn pool_of(&self, origin: Origin) -> Result<Pool> {
+        let driver = self.driver.for_clients_of(origin);
+        pool::build(&driver, &self.target, &self.config)
+    }
+
+    pub(crate) fn recording(&self) -> &Recording {
+        &self.recording
     }
 
     /// The URL of a socket at which any other PostgreSQL client joins this transaction: `psql`, a migration tool, another

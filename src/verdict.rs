@@ -5,6 +5,7 @@ use std::fmt::{Debug, Write as _};
 use std::panic;
 
 use crate::panics::{self, PanicLog};
+use crate::queries::{Colours, Recording};
 
 /// What a live-server test may return.
 #[diagnostic::on_unimplemented(
@@ -56,6 +57,8 @@ impl Failure {
 pub(crate) struct Verdict {
     failures: Vec<Failure>,
     panics: PanicLog,
+    recording: Option<Recording>,
+    story: Option<String>,
 }
 
 impl Verdict {
@@ -69,6 +72,21 @@ impl Verdict {
         self.failures.extend(result.err());
     }
 
+    /// From now on there is something to tell of the test.
+    pub(crate) fn watch(&mut self, recording: &Recording) {
+        self.recording = Some(recording.clone());
+    }
+
+    /// If something went wrong, keeps the story as it is now, before it goes on.
+    pub(crate) fn tell_story(&mut self) {
+        if let Some(recording) = &self.recording
+            && !self.is_clean()
+            && self.story.is_none()
+        {
+            self.story = Some(recording.story(Colours::of_stderr()));
+        }
+    }
+
     /// Whether all is well so far.
     pub(crate) fn is_clean(&self) -> bool {
         self.failures.is_empty()
@@ -78,9 +96,11 @@ impl Verdict {
     ///
     /// A panic goes on with the payload that it had, for `#[should_panic(expected)]` to find. What else went wrong,
     /// and what panicked in the server, is told along with it, on the test's own thread: that is where the test
-    /// harness captures output.
+    /// harness captures output. The story comes last.
     #[track_caller]
-    pub(crate) fn pronounce(self) {
+    pub(crate) fn pronounce(mut self) {
+        self.tell_story();
+        let _last = Last(self.story.take().unwrap_or_default());
         let notes = self.notes();
         match self.failures.into_iter().next() {
             None => {}
@@ -101,6 +121,17 @@ impl Verdict {
             let _ = write!(notes, "\nin the server, {}", indented(&entry));
         }
         notes
+    }
+}
+
+/// Is printed when the panic's own message has been.
+struct Last(String);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            print(&format!("\n{}", self.0));
+        }
     }
 }
 

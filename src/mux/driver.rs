@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::message::{self, Message, ProtocolViolation, Startup, to_session};
+use super::record::Origin;
 use super::{Ending, Mux, SessionId, Transmit};
 
 /// How much is read from the backend at a time.
@@ -44,6 +45,8 @@ pub(crate) struct Driver<S> {
     shared: Arc<Mutex<Shared<S>>>,
     cancel: Arc<Cancel>,
     lease_timeout: Duration,
+    /// Who those are that connect by this handle.
+    origin: Origin,
 }
 
 impl<S> Clone for Driver<S> {
@@ -52,6 +55,7 @@ impl<S> Clone for Driver<S> {
             shared: Arc::clone(&self.shared),
             cancel: Arc::clone(&self.cancel),
             lease_timeout: self.lease_timeout,
+            origin: self.origin,
         }
     }
 }
@@ -119,6 +123,15 @@ impl<S: BackendStream> Driver<S> {
             shared: Arc::new(Mutex::new(shared)),
             cancel: Arc::new(cancel),
             lease_timeout,
+            origin: Origin::default(),
+        }
+    }
+
+    /// The same driver, for clients of this origin.
+    pub(crate) fn for_clients_of(&self, origin: Origin) -> Self {
+        Self {
+            origin,
+            ..self.clone()
         }
     }
 
@@ -139,6 +152,7 @@ impl<S: BackendStream> Driver<S> {
         };
         let id = self.with(|shared| {
             let id = shared.mux.handle_connect();
+            shared.mux.recorder_mut().note_origin(id, self.origin);
             shared.clients.insert(id, client);
             id
         });
@@ -200,13 +214,14 @@ impl<S: BackendStream> Driver<S> {
     fn send_cancel(&self) {
         let shared = Arc::downgrade(&self.shared);
         let cancel = Arc::clone(&self.cancel);
-        let lease_timeout = self.lease_timeout;
+        let (lease_timeout, origin) = (self.lease_timeout, self.origin);
         (self.cancel)(Box::new(move || {
             if let Some(shared) = shared.upgrade() {
                 let driver = Self {
                     shared,
                     cancel,
                     lease_timeout,
+                    origin,
                 };
                 driver.with(|shared| {
                     shared.mux.handle_cancelled(Instant::now());

@@ -79,7 +79,8 @@ impl Named {
 pub(super) enum Request {
     Parse,
     Bind,
-    DescribeStatement,
+    /// With the statement's name.
+    DescribeStatement(Bytes),
     DescribePortal,
     Execute,
     Close,
@@ -128,7 +129,7 @@ impl Request {
             | (Self::Bind, backend::BIND_COMPLETE)
             | (Self::Close, backend::CLOSE_COMPLETE)
             | (
-                Self::DescribeStatement | Self::DescribePortal,
+                Self::DescribeStatement(_) | Self::DescribePortal,
                 backend::ROW_DESCRIPTION | backend::NO_DATA,
             )
             | (
@@ -140,7 +141,7 @@ impl Request {
             | (Self::Sync | Self::Query | Self::FunctionCall, backend::READY_FOR_QUERY) => {
                 Completes
             }
-            (Self::DescribeStatement, b't')
+            (Self::DescribeStatement(_), b't')
             | (Self::Execute, b'D' | b'd' | b'c' | b'H' | b'G')
             | (Self::Query, b'T' | b'D' | b'C' | b'I' | b'd' | b'c' | b'H' | b'G')
             | (Self::FunctionCall, b'V') => Continues,
@@ -373,6 +374,17 @@ impl Flight {
         });
         let shifts = of_message.flatten().unwrap_or(&self.shifts);
         shifts.written(position) + self.offset
+    }
+
+    /// The name that is given or taken away by the message that is answered next.
+    pub(super) fn names_next(&self) -> Option<(Nameable, &Bytes)> {
+        let of_message = self.steps.iter().skip(1);
+        of_message
+            .take_while(|step| !matches!(step, Step::Reply { .. }))
+            .find_map(|step| match step {
+                Step::Named(named) => Some((named.what, &named.name)),
+                _ => None,
+            })
     }
 
     /// The client's own messages are awaited: the backend has nothing to do.

@@ -53,6 +53,7 @@ pub(crate) mod backend {
     pub(crate) const NO_DATA: u8 = b'n';
     pub(crate) const NOTICE_RESPONSE: u8 = b'N';
     pub(crate) const NOTIFICATION_RESPONSE: u8 = b'A';
+    pub(crate) const PARAMETER_DESCRIPTION: u8 = b't';
     pub(crate) const PARAMETER_STATUS: u8 = b'S';
     pub(crate) const PARSE_COMPLETE: u8 = b'1';
     pub(crate) const PORTAL_SUSPENDED: u8 = b's';
@@ -275,7 +276,7 @@ impl Fields {
         self.0
     }
 
-    fn take(&mut self, length: usize) -> Option<Bytes> {
+    pub(crate) fn take(&mut self, length: usize) -> Option<Bytes> {
         (length <= self.0.len()).then(|| self.0.split_to(length))
     }
 }

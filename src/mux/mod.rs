@@ -29,12 +29,13 @@
 //! | [`belongings`] | what else of a session the backend keeps |
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
+//! | [`record`] | what the clients have run, and what came of it |
 //! | [`report`] | what a session is told when something goes wrong |
 //! | [`driver`] | the only I/O |
 
 mod belongings;
 mod block;
-mod command;
+pub(crate) mod command;
 mod control;
 mod deferral;
 pub(crate) mod driver;
@@ -49,6 +50,7 @@ mod notify;
 mod on_commit;
 pub(crate) mod own;
 mod parameters;
+pub(crate) mod record;
 pub(crate) mod redirect;
 mod report;
 mod rewrite;

@@ -71,7 +71,7 @@ pub(super) fn lease_timeout(
     )
 }
 
-fn first_sql(session: &Session, message: &Message) -> Option<bytes::Bytes> {
+pub(super) fn first_sql(session: &Session, message: &Message) -> Option<bytes::Bytes> {
     use super::message::frontend;
     let mut fields = message.fields();
     match message.tag() {
@@ -88,7 +88,7 @@ fn first_sql(session: &Session, message: &Message) -> Option<bytes::Bytes> {
     }
 }
 
-fn describe(session: &Session) -> String {
+pub(super) fn describe(session: &Session) -> String {
     match &session.application_name[..] {
         "" => session.id.to_string(),
         name => format!("{} ({name})", session.id),

@@ -64,6 +64,9 @@ pub(super) struct Prepared {
     pub(super) executed: Executed,
     /// Of a text that was rewritten before it was sent.
     pub(super) shifts: Shifts,
+    /// The types of its parameters, and, of a portal, their values, as they came.
+    pub(super) types: Bytes,
+    pub(super) values: Bytes,
     /// What running it does to settings.
     pub(super) changes: Vec<Change>,
     /// Of a portal of a control statement, which the backend doesn't run: it was run here.
@@ -85,6 +88,8 @@ impl Prepared {
             sql,
             executed,
             shifts: Shifts::default(),
+            types: Bytes::new(),
+            values: Bytes::new(),
             spent: false,
         }
     }

@@ -6,13 +6,14 @@
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
 //! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
 //! [`script`] (it is sent), with what [`inject`] puts around it, [`cancel`] (it is given up), [`reply`] (it is answered),
-//! [`notify`] (others hear of it).
+//! [`notify`] (others hear of it). [`picture`] shows how things stand.
 
 mod cancel;
 mod follow;
 mod inject;
 mod lease;
 mod notify;
+mod picture;
 mod reply;
 mod script;
 mod send;
@@ -32,6 +33,7 @@ use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
 use super::on_commit::{Table, Tables};
 use super::parameters::Parameters;
+use super::record::Recorder;
 use super::session::{Phase, Session, SessionId};
 use super::settings::Settings;
 use super::{own, report};
@@ -106,6 +108,7 @@ pub(crate) struct Mux {
     lost: Option<Lost>,
     /// When the last input came.
     now: Instant,
+    recorder: Recorder,
     to_backend: BytesMut,
     /// Sessions that have bytes to be sent, or an end to be told.
     dirty: VecDeque<SessionId>,
@@ -142,6 +145,7 @@ impl Mux {
             gate_closed: false,
             lost: None,
             now,
+            recorder: Recorder::default(),
             to_backend: BytesMut::new(),
             dirty: VecDeque::new(),
         }
@@ -400,6 +404,15 @@ impl Mux {
         let flight = self.flights.front()?;
         let session = self.sessions.get(&flight.session)?;
         Some(report::sql(&session.last_sql))
+    }
+
+    /// What the clients have run.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub(crate) fn recorder_mut(&mut self) -> &mut Recorder {
+        &mut self.recorder
     }
 
     /// Why nobody is let through, if nobody is.

@@ -1,7 +1,7 @@
 //! The life of a test: what runs when, what a failure says, and how the server comes and goes.
 
 mod app;
-mod failures;
+pub(crate) mod failures;
 mod syntax;
 
 use std::future::pending;

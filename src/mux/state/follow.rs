@@ -112,6 +112,7 @@ impl Mux {
                 continue;
             };
             flight.make_void(session);
+            self.recorder.forget(id);
             session.phase = Phase::Waiting { since: self.now };
             waiting.push(id);
         }

@@ -93,6 +93,7 @@ impl Mux {
             return;
         };
         let id = flight.session;
+        self.recorder.forget(id);
         if flight.standing.block == Block::Implicit {
             flight.standing.end_batch(b'T', Executed::Anything);
         }

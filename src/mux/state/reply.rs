@@ -7,7 +7,7 @@ use super::send::only_command;
 use crate::mux::block::Executed;
 use crate::mux::command::Command;
 use crate::mux::control;
-use crate::mux::flight::{AfterCheck, Effect, Flight, Progress, Reader, Request, Step};
+use crate::mux::flight::{AfterCheck, Effect, Flight, Nameable, Progress, Reader, Request, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
 use crate::mux::on_commit::Tables;
 use crate::mux::own;
@@ -71,6 +71,10 @@ impl Mux {
                     };
                     let done = control::apply(&mut flight.standing, &command);
                     let id = flight.session;
+                    match &done {
+                        Ok(done) => self.recorder.completed(id, done.tag.as_bytes(), self.now),
+                        Err(report) => self.recorder.failed(id, None, &report.message(), self.now),
+                    }
                     let guard = flight.standing.guard;
                     if let Some(mut session) = self.sessions.remove(&id) {
                         session.note_block(&command, &flight.standing, self.now);
@@ -125,6 +129,17 @@ impl Mux {
         let is_client = matches!(reader, Reader::Client);
         let id = flight.session;
         let in_query = matches!(to, Request::Query);
+        let described = match to {
+            Request::DescribeStatement(name) if tag == backend::PARAMETER_DESCRIPTION => {
+                Some(name.clone())
+            }
+            _ => None,
+        };
+        let runs = matches!(to, Request::Execute | Request::FunctionCall);
+        let ends_statement = match tag {
+            backend::COMMAND_COMPLETE => in_query || runs,
+            _ => runs && progress == Progress::Completes,
+        };
         if tag == backend::COPY_IN_RESPONSE {
             flight.copying = true;
             flight.awaits_copy = false;
@@ -165,6 +180,14 @@ impl Mux {
                         None => session.send(message),
                     }
                 }
+                if let Some(prepared) = described.and_then(|name| session.statements.get_mut(&name))
+                {
+                    prepared.types = Bytes::copy_from_slice(&message.body());
+                }
+                if ends_statement {
+                    let tag = message.fields().string().unwrap_or_default();
+                    self.recorder.completed(id, &tag, self.now);
+                }
                 if in_query
                     && tag == backend::COMMAND_COMPLETE
                     && let Some(script) = &mut flight.script
@@ -197,7 +220,11 @@ impl Mux {
             .is_some_and(|severity| severity != "ERROR");
         if fatal {
             // The session that it hit gets the server's own words, the others get ours.
-            self.forward(&message.map_error_fields(|_, text| restore_names(&text)));
+            let error = message.map_error_fields(|_, text| restore_names(&text));
+            if let Some(flight) = self.flights.front().filter(|flight| !flight.is_void) {
+                self.recorder.failed(flight.session, None, &error, self.now);
+            }
+            self.forward(&error);
             if let Some(session) = self
                 .flights
                 .front()
@@ -222,6 +249,7 @@ impl Mux {
             return Err(unexpected(message, "nothing is awaited"));
         };
         let synced = to.is_synced();
+        let parses = matches!(to, Request::Parse | Request::Bind);
         let mut warning = None;
         let mut intruder = None;
         let reply = match reader {
@@ -243,6 +271,8 @@ impl Mux {
             // The error's text may be translated, but not the name of the function that reports it.
             Reader::Proof if is_several_statements(message) => None,
             Reader::Proof => {
+                self.recorder
+                    .failed(flight.session, None, message, self.now);
                 let error = Some(message.clone());
                 flight.after_check = Some(AfterCheck::Proof { error });
                 None
@@ -270,7 +300,17 @@ impl Mux {
         flight.awaits_copy = false;
         let earlier = flight.withheld.take();
         let id = flight.session;
+        let named = flight.names_next();
         if let Some(session) = self.sessions.get_mut(&id) {
+            if let Some(reply) = &reply {
+                let prepared = match named {
+                    Some((Nameable::Statement, name)) if parses => session.statements.get(name),
+                    Some((Nameable::Portal, name)) if parses => session.portals.get(name),
+                    _ => None,
+                };
+                let text = prepared.map(|prepared| &prepared.sql);
+                self.recorder.failed(id, text, reply, self.now);
+            }
             if let Some(earlier) = earlier {
                 session.send(&earlier);
             }

@@ -40,9 +40,12 @@ impl Mux {
             return flight.expect(Request::Query, Reader::Client);
         };
         let scs = session.standard_conforming_strings();
-        let runs = !split::statements(&sql, scs).is_empty();
-        session.forget_unnamed(runs, &mut self.garbage);
+        let count = split::statements(&sql, scs).len();
+        session.forget_unnamed(count > 0, &mut self.garbage);
         session.last_sql = sql.clone();
+        let in_block = flight.standing.is_open();
+        self.recorder
+            .query(session.id, &sql, scs, count, in_block, self.now);
         let script = cut(session, sql.clone(), scs, &mut self.belongings);
         flight.executed = Executed::Anything;
         flight.alone |= !script.is_plain();
@@ -191,6 +194,8 @@ impl Mux {
         if let Some(script) = &mut flight.script {
             script.complete();
         }
+        self.recorder
+            .completed(session.id, done.tag.as_bytes(), self.now);
         session.note_block(command, &flight.standing, self.now);
         let ends_block = command.ends_block();
         self.note_control(session, command, done.tag);
@@ -275,7 +280,9 @@ impl Mux {
         flight.failed = true;
         flight.standing.end_batch(b'E', Executed::Anything);
         flight.standing.block.fail();
-        session.send(&report.message());
+        let error = report.message();
+        self.recorder.failed(session.id, None, &error, self.now);
+        session.send(&error);
         self.end_script(flight, session);
     }
 

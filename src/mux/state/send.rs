@@ -234,6 +234,7 @@ impl Mux {
         session.last_sql = sql.clone();
         let mut prepared = Prepared::new(command, sql, scs);
         prepared.shifts = shifts.clone();
+        prepared.types = Bytes::copy_from_slice(&rest);
         let previous = session.statements.insert(name.clone(), prepared);
         flight.expect(Request::Parse, Reader::Client);
         flight.named(Nameable::Statement, name, previous);
@@ -255,6 +256,7 @@ impl Mux {
         let mut prepared = session.statements.get(&statement).cloned();
         if let Some(prepared) = &mut prepared {
             prepared.command = notify::with_values(&prepared.command, Fields::new(rest.clone()));
+            prepared.values = rest.clone();
         }
         let full_name = match prepared {
             Some(_) => session.statement_name(&statement),
@@ -302,7 +304,7 @@ impl Mux {
         });
         let request = match (closes, kind) {
             (true, _) => Request::Close,
-            (false, b'S') => Request::DescribeStatement,
+            (false, b'S') => Request::DescribeStatement(name.clone()),
             (false, _) => Request::DescribePortal,
         };
         flight.expect(request, Reader::Client);
@@ -331,6 +333,14 @@ impl Mux {
         let Some(portal) = fields.string() else {
             return self.send_malformed(flight, message);
         };
+        if let Some(portal) = session.portals.get(&portal) {
+            let in_block = flight.ahead.is_open();
+            self.recorder.portal(session.id, portal, in_block, self.now);
+        } else {
+            let text = b"(a portal that there isn't)";
+            self.recorder
+                .query(session.id, text, true, 1, false, self.now);
+        }
         let (command, executed, shifts, changes) = match session.portals.get(&portal) {
             Some(prepared) if prepared.spent => {
                 let report = match flight.ahead.is_failed() {
@@ -525,6 +535,10 @@ impl Mux {
         message: &Message,
     ) {
         session.last_sql = Bytes::from_static(b"(function call)");
+        let in_block = flight.ahead.is_open();
+        let sql = session.last_sql.clone();
+        self.recorder
+            .query(session.id, &sql, true, 1, in_block, self.now);
         flight.alone = true;
         flight.executed = Executed::Anything;
         // It ends the implicit transaction. What it violates itself is found at the end of the test.

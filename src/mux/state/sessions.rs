@@ -7,6 +7,7 @@ use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, frontend, to_session};
+use crate::mux::report;
 use crate::mux::session::{Phase, SessionId};
 use crate::mux::shape;
 
@@ -117,6 +118,11 @@ impl Mux {
                 };
                 session.pop();
                 session.forget_unnamed(command.is_some(), &mut self.garbage);
+                let scs = session.standard_conforming_strings();
+                let in_block = standing.is_open();
+                let count = usize::from(command.is_some());
+                self.recorder
+                    .query(id, &sql, scs, count, in_block, self.now);
                 session.last_sql = sql;
                 match command {
                     None => session.send(&to_session::empty_query_response()),
@@ -124,6 +130,7 @@ impl Mux {
                         let held = standing.holds_backend();
                         let answer = control::apply(&mut standing, &command);
                         let tag = answer.as_ref().map_or("", |done| done.tag);
+                        self.recorder.completed(id, tag.as_bytes(), self.now);
                         session.tell(answer);
                         if !command.ends_block() {
                             session.took_effect(&command, &mut self.garbage);
@@ -235,7 +242,12 @@ impl Mux {
             return;
         };
         session.block.fail();
-        session.send(&report.message());
+        let text = session
+            .batch()
+            .find_map(|message| report::first_sql(session, message));
+        let error = report.message();
+        self.recorder.failed(id, text.as_ref(), &error, self.now);
+        session.send(&error);
         session.phase = Phase::Skipping;
         self.dirty.push_back(id);
         while let Some(message) = session.pop() {

@@ -289,7 +289,7 @@ fn signal_oneself(signal: &str) {
 }
 
 /// Runs one of the tests above in a process of its own; returns its exit code and all that it printed.
-fn child(test: &str) -> (Option<i32>, String) {
+pub(crate) fn child(test: &str) -> (Option<i32>, String) {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--ignored"])
         .env("RUST_BACKTRACE", "0")
