@@ -57,6 +57,11 @@
 //! for. [`assert_num_queries!`] counts those of a block. A test that fails prints them all; see
 //! [`LiveServerTestCase`].
 //!
+//! # Many cases, and bad luck
+//!
+//! [`LiveServer::checkpoint`] remembers the rows, and [`restore`](LiveServer::restore) goes back to them, so that many cases start
+//! from the same state. [`LiveServer::faults`] makes a statement of the application fail, come late or lose its connection.
+//!
 //! # How it works
 //!
 //! ```text
@@ -99,14 +104,17 @@
 
 mod backend;
 mod case;
+mod checkpoint;
 mod cluster;
 mod config;
 mod database;
 mod error;
 mod exchange;
+mod fault;
 #[doc = include_str!("faq.md")]
 pub mod faq {}
 mod in_flight;
+mod insider;
 mod live;
 mod macros;
 mod mux;
@@ -124,9 +132,11 @@ mod verdict;
 
 pub use backend::ServerSocket;
 pub use case::LiveServerTestCase;
+pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use deadpool_postgres::Pool;
 pub use error::{Error, Result};
+pub use fault::{Fault, Faults};
 pub use live::LiveServer;
 pub use queries::{Exchange, Queries, Query};
 pub use schema::Schema;

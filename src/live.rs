@@ -10,7 +10,10 @@ use actix_web::rt::time::timeout;
 use awc::ClientRequest;
 use awc::ws::WebsocketsRequest;
 
+use crate::backend::Stream;
 use crate::in_flight::InFlight;
+use crate::insider::Insider;
+use crate::mux::driver::Driver;
 use crate::queries::Recording;
 use crate::socket::Entrance;
 use crate::{Config, Pool, Result, SharedTransaction};
@@ -41,6 +44,7 @@ pub struct LiveServer {
     pool: Pool,
     entrance: Arc<Entrance>,
     recording: Recording,
+    insider: Insider,
 }
 
 impl LiveServer {
@@ -64,6 +68,7 @@ impl LiveServer {
             pool,
             entrance: Arc::clone(transaction.entrance()),
             recording,
+            insider: transaction.insider(),
         }
     }
 
@@ -183,6 +188,14 @@ impl LiveServer {
     /// If no port can be bound.
     pub fn database_url(&self) -> Result<String> {
         self.entrance.url()
+    }
+
+    pub(crate) fn driver(&self) -> &Driver<Stream> {
+        self.insider.driver()
+    }
+
+    pub(crate) fn insider(&self) -> &Insider {
+        &self.insider
     }
 
     pub(crate) fn recording(&self) -> &Recording {

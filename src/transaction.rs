@@ -12,6 +12,7 @@ use crate::backend::{Backend, Canceller, Stream};
 use crate::config::Config;
 use crate::database;
 use crate::error::{Error, Result};
+use crate::insider::Insider;
 use crate::mux::driver::{Driver, SessionStream};
 use crate::mux::message::parameter;
 use crate::mux::record::Origin;
@@ -125,6 +126,14 @@ impl SharedTransaction {
     pub(crate) fn pool_of(&self, origin: Origin) -> Result<Pool> {
         let driver = self.driver.for_clients_of(origin);
         pool::build(&driver, &self.target, &self.config)
+    }
+
+    pub(crate) fn driver(&self) -> &Driver<Stream> {
+        &self.driver
+    }
+
+    pub(crate) fn insider(&self) -> Insider {
+        Insider::new(&self.driver, &self.target)
     }
 
     pub(crate) fn recording(&self) -> &Recording {

@@ -4,10 +4,13 @@
 
 use std::net::TcpListener;
 
-use actix_shareddb::{LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server};
+use actix_shareddb::{
+    LiveServer, LiveServerTestCase, Pool, Result, Schema, assert_num_queries, live_server,
+};
 use actix_web::dev::Server;
 use futures_util::future::try_join;
 use serde_json::{Value, json};
+use tokio_postgres::error::SqlState;
 
 use crate::app;
 
@@ -186,6 +189,59 @@ live_server! {
             statuses.sort_unstable();
             assert_eq!(statuses, [201, 409]);
             assert_eq!(self.points(live).await?, (4, 16));
+            Ok(())
+        }
+
+        /// PostgreSQL may ask for a transaction to be tried again: while it runs, and when it is committed.
+        async fn a_transfer_that_another_gets_in_the_way_of_is_tried_again(&mut self, live: &LiveServer) -> Result<()> {
+            let deadlock = live.faults().on("FOR UPDATE").fail(SqlState::T_R_DEADLOCK_DETECTED);
+            let conflict = live.faults().on_commit().fail(SqlState::T_R_SERIALIZATION_FAILURE);
+            let transfer = json!({ "from": self.alice, "to": self.bob, "points": 4 });
+            let transferred = live.post("/transfers").send_json(&transfer).await?;
+            assert_eq!(transferred.status(), 201);
+            assert_eq!((deadlock.hits(), conflict.hits()), (1, 1));
+            assert_eq!(self.points(live).await?, (6, 14));
+            Ok(())
+        }
+
+        /// It isn't tried for ever.
+        async fn a_transfer_that_never_gets_through_moves_nothing(&mut self, live: &LiveServer) -> Result<()> {
+            let conflict = live.faults().on_commit().times(10).fail(SqlState::T_R_SERIALIZATION_FAILURE);
+            let transfer = json!({ "from": self.alice, "to": self.bob, "points": 4 });
+            let refused = live.post("/transfers").send_json(&transfer).await?;
+            assert_eq!((refused.status().as_u16(), conflict.hits()), (500, 3));
+            assert_eq!(self.points(live).await?, (10, 10));
+            Ok(())
+        }
+
+        /// A client of the pool whose connection is lost is replaced.
+        async fn a_lost_connection_costs_one_request(&mut self, live: &LiveServer) -> Result<()> {
+            live.faults().on_table("todos").disconnect();
+            assert_eq!(live.get("/todos").send().await?.status(), 500);
+            assert_eq!(live.get("/todos").send().await?.status(), 200);
+            Ok(())
+        }
+
+        /// The list costs one query, however long it is.
+        async fn the_list_costs_one_query(&mut self, live: &LiveServer) -> Result<()> {
+            for title in ["milk", "bread", "tea"] {
+                live.post("/todos").send_json(&json!({ "owner": self.alice, "title": title })).await?;
+            }
+            let mut listed = assert_num_queries!(live, 1, { live.get("/todos").send().await? });
+            assert_eq!(listed.json::<Vec<Value>>().await?.len(), 3);
+            Ok(())
+        }
+
+        /// Many cases from the same state.
+        async fn what_can_be_transferred_is_what_there_is(&mut self, live: &LiveServer) -> Result<()> {
+            let fixtures = live.checkpoint().await?;
+            for (points, status, left) in [(1, 201, (9, 11)), (10, 201, (0, 20)), (11, 409, (10, 10))] {
+                live.restore(&fixtures).await?;
+                let transfer = json!({ "from": self.alice, "to": self.bob, "points": points });
+                let response = live.post("/transfers").send_json(&transfer).await?;
+                assert_eq!(response.status(), status);
+                assert_eq!(self.points(live).await?, left);
+            }
             Ok(())
         }
 

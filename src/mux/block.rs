@@ -124,6 +124,11 @@ impl Guard {
         }
     }
 
+    /// None of ours lies below any more.
+    pub(crate) fn flatten(&mut self) {
+        self.depth = 0;
+    }
+
     /// The savepoint to roll back to is one on top, not the lowest.
     pub(crate) fn is_nested(self) -> bool {
         self.depth > 0

@@ -247,6 +247,11 @@ impl<S: BackendStream> Driver<S> {
         self.with(|shared| look(&shared.mux))
     }
 
+    /// Changes what the multiplexer is to do with what comes.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Mux) -> T) -> T {
+        self.with(|shared| change(&mut shared.mux))
+    }
+
     /// Does something under the lock, then wakes whom it concerns.
     fn with<T>(&self, action: impl FnOnce(&mut Shared<S>) -> T) -> T {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::block::{Block, Executed, Standing};
+use super::checkpoint::Order;
 use super::command::{Command, OnCommit};
 use super::message::to_session::Report;
 use super::message::{Message, backend};
@@ -33,6 +34,8 @@ pub(super) enum Step {
     Ran(Command),
     /// The message before has done this.
     Did(Effect),
+    /// A checkpoint is set or gone back to.
+    Ordered(Order),
     /// The session's transaction begins.
     Start { hands_over: bool },
     /// The client is told this, and what comes next is not affected.
@@ -110,6 +113,8 @@ pub(super) enum Reader {
     Proof,
     /// Made to fail, so that the backend skips what PostgreSQL would skip; the client gets this error instead.
     Refusal(Message),
+    /// The same for a COMMIT, which ends the block.
+    FailedCommit(Message),
 }
 
 /// What a backend message does to the step that it belongs to.
@@ -238,6 +243,8 @@ pub(super) enum AfterCheck {
     EndOfScript,
     /// The deferred constraints hold, and this may take effect.
     Control(Command),
+    /// The next part was to come late, and may be run.
+    Delay,
     /// The whole text has been parsed, with this error, and nothing of it has been run yet.
     Proof { error: Option<Message> },
 }
@@ -288,6 +295,8 @@ pub(super) struct Flight {
     /// The part of it that runs now, if its session remembers it.
     pub(super) running: Option<Command>,
     pub(super) after_check: Option<AfterCheck>,
+    /// Its next part has met its fault.
+    pub(super) is_spared: bool,
     /// The CommandComplete that the client may see only when the deferred constraints hold.
     pub(super) withheld: Option<Message>,
     pub(super) withholds: bool,
@@ -328,6 +337,7 @@ impl Flight {
             script: None,
             running: None,
             after_check: None,
+            is_spared: false,
             withheld: None,
             withholds: false,
             offset: 0,
@@ -508,6 +518,7 @@ impl Flight {
                 Step::Rewritten(_)
                 | Step::Ran(_)
                 | Step::Did(_)
+                | Step::Ordered(_)
                 | Step::Start { .. }
                 | Step::Tell(_)
                 | Step::Control(_)

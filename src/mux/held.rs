@@ -7,7 +7,7 @@ use super::command::Command;
 use super::journal::Journal;
 
 /// The cursors WITH HOLD of one session.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     names: Vec<Vec<u8>>,
     /// Those that the transaction under way has declared.
@@ -45,6 +45,12 @@ impl Held {
         if !self.declared.is_empty() {
             self.names.extend(self.declared.take().filter(|_| kept));
         }
+    }
+
+    /// Only those are left that there were then.
+    pub(super) fn keep(&mut self, then: &Self) {
+        self.end_transaction(false);
+        self.names.retain(|name| then.names.contains(name));
     }
 
     /// All of them, because the session ends.

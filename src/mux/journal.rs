@@ -7,12 +7,12 @@ use super::command::Command;
 use super::value::Name;
 
 /// The deeds of one transaction, in order, with its savepoints between them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Journal<T> {
     lines: Vec<Line<T>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Line<T> {
     Savepoint(Name),
     Deed(T),

@@ -27,6 +27,8 @@
 //! | [`session`] | what a client has sent, and the names that it has given |
 //! | [`settings`], [`parameters`] | which settings are whose, and what of them a client was told |
 //! | [`belongings`] | what else of a session the backend keeps |
+//! | [`checkpoint`] | what is remembered with a checkpoint |
+//! | [`fault`] | which statement meets a fault that a test has ordered |
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
 //! | [`record`] | what the clients have run, and what came of it |
@@ -35,10 +37,12 @@
 
 mod belongings;
 mod block;
+pub(crate) mod checkpoint;
 pub(crate) mod command;
 mod control;
 mod deferral;
 pub(crate) mod driver;
+pub(crate) mod fault;
 mod flight;
 mod garbage;
 mod held;

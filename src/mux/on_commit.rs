@@ -31,7 +31,7 @@ impl Table {
 }
 
 /// The tables that the commit of the transaction under way, or else of the last one, concerns.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
     tables: Vec<Table>,
     /// Those of them that it has created.

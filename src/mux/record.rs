@@ -61,6 +61,8 @@ pub(crate) enum Origin {
     Server,
     /// Somebody who joined by the socket.
     Socket,
+    /// This crate, whose statements are nobody's business.
+    Own,
 }
 
 /// The statements of one shared transaction.

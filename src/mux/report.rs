@@ -17,6 +17,7 @@ const FEATURE_NOT_SUPPORTED: &str = "0A000";
 const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
 const QUERY_CANCELED: &str = "57014";
 const PROTOCOL_VIOLATION: &str = "08P01";
+const INVALID_SAVEPOINT_SPECIFICATION: &str = "3B001";
 const INTERNAL_ERROR: &str = "XX000";
 
 /// A statement as it is quoted in an error: on one line, and not too long.
@@ -98,6 +99,14 @@ pub(super) fn describe(session: &Session) -> String {
 /// A client gave up waiting for its turn. In PostgreSQL's words, because its statement would have been running there.
 pub(super) fn canceled() -> Report {
     Report::error(QUERY_CANCELED, "canceling statement due to user request")
+}
+
+/// A fault that a test has ordered. In PostgreSQL's words.
+pub(super) fn terminated() -> Report {
+    Report::fatal(
+        ADMIN_SHUTDOWN,
+        "terminating connection due to administrator command",
+    )
 }
 
 /// The test is over.
@@ -215,6 +224,15 @@ pub(super) fn lock_timeout(error: &Message) -> Option<&'static str> {
          and stays with it until that test has ended. Let the two write different rows and keys, or run them one after the \
          other. If the holder is merely slow, raise Config::lock_timeout.",
     )
+}
+
+/// A test goes back to a checkpoint that isn't there.
+pub(super) fn no_checkpoint() -> Report {
+    Report::error(
+        INVALID_SAVEPOINT_SPECIFICATION,
+        "it is gone, or was never one of this transaction",
+    )
+    .hint("Going back to a checkpoint ends those that were set after it.")
 }
 
 /// PREPARE TRANSACTION would hand the outer transaction to somebody else.

@@ -39,7 +39,7 @@ pub(super) enum Change {
 }
 
 /// The settings of all sessions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     /// All names there are. A slot is named by the place here, because a name may hold what a slot's may not.
     names: Vec<String>,
@@ -181,6 +181,14 @@ impl Settings {
     pub(super) fn is_local(&self, name: &str) -> bool {
         let mut indices = self.local.iter();
         indices.any(|&index| self.names[index].eq_ignore_ascii_case(name))
+    }
+
+    /// Other sessions than these have ended.
+    pub(super) fn keep_sessions(&mut self, keep: impl Fn(SessionId) -> bool) {
+        let known: BTreeSet<_> = self.set.keys().copied().chain(self.in_force).collect();
+        for id in known.into_iter().filter(|&id| !keep(id)) {
+            self.forget(id);
+        }
     }
 
     /// The session has ended.

@@ -6,9 +6,11 @@
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
 //! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
 //! [`script`] (it is sent), with what [`inject`] puts around it, [`cancel`] (it is given up), [`reply`] (it is answered),
-//! [`notify`] (others hear of it). [`picture`] shows how things stand.
+//! [`notify`] (others hear of it). [`fault`] is what may happen to it, [`checkpoint`] goes back, [`picture`] shows how things stand.
 
 mod cancel;
+mod checkpoint;
+mod fault;
 mod follow;
 mod inject;
 mod lease;
@@ -26,7 +28,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::belongings::Belongings;
 use super::block::Guard;
+use super::checkpoint::Checkpoints;
 use super::deferral::Deferral;
+use super::fault::Faults;
 use super::flight::Flight;
 use super::garbage::Garbage;
 use super::message::to_session::Report;
@@ -108,6 +112,8 @@ pub(crate) struct Mux {
     lost: Option<Lost>,
     /// When the last input came.
     now: Instant,
+    checkpoints: Checkpoints,
+    faults: Faults,
     recorder: Recorder,
     to_backend: BytesMut,
     /// Sessions that have bytes to be sent, or an end to be told.
@@ -145,6 +151,8 @@ impl Mux {
             gate_closed: false,
             lost: None,
             now,
+            checkpoints: Checkpoints::default(),
+            faults: Faults::default(),
             recorder: Recorder::default(),
             to_backend: BytesMut::new(),
             dirty: VecDeque::new(),

@@ -8,10 +8,12 @@
 //! ```text
 //! a  connect             a session is opened and started
 //! a  connect  cancellably  the same for a client that can cancel what it runs
+//! a  connect  insider    a client of this crate's own
 //! a  disconnect          its client goes
 //! a  violates  "why"     its client sends what is no message
 //! clock  2.5             so many seconds pass
 //! gate                   the gate closes
+//! fault  "SELECT 1"  fail  40001 | delay  0.5 | disconnect   this happens to the next such statement
 //! a  cancel              a CancelRequest with the session's key comes in, which may lead to one to the backend
 //! a  cancel  wrongly     the same with another secret
 //! cancelled              the connection of the CancelRequest to the backend has closed
@@ -31,8 +33,10 @@ use std::{env, fs};
 
 use bytes::{BufMut, BytesMut};
 
+use super::fault::{self, Action, Fault};
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, to_backend, to_session};
+use super::record::Origin;
 use super::{Deferral, Mux, SessionId, Transmit};
 
 #[test]
@@ -139,6 +143,25 @@ impl Replay {
                 self.now += Duration::from_secs_f64(seconds.parse().expect("seconds"));
                 self.mux.handle_timeout(self.now);
             }
+            ["fault", text, action @ ..] => {
+                let text = text.as_bytes().to_vec();
+                let action = match action {
+                    ["fail", code] => Action::Fail(fault::error(code, "ordered", None)),
+                    ["delay", seconds] => {
+                        let seconds = seconds.parse().expect("seconds");
+                        Action::Delay(Duration::from_secs_f64(seconds))
+                    }
+                    ["disconnect"] => Action::Disconnect,
+                    _ => panic!("not understood: {action:?}"),
+                };
+                self.mux.faults_mut().order(Fault {
+                    number: 0,
+                    matches: Box::new(move |candidate| candidate.sql == text),
+                    action,
+                    skips: 0,
+                    times: 1,
+                });
+            }
             ["gate"] => self.mux.close_gate(self.now),
             ["cancelled"] => self.mux.handle_cancelled(self.now),
             ["pg", "gone"] => self
@@ -153,6 +176,9 @@ impl Replay {
             [name, "connect", rest @ ..] => {
                 let secret_key = (*rest == ["cancellably"]).then_some(SECRET_KEY);
                 let id = self.mux.handle_connect();
+                if *rest == ["insider"] {
+                    self.mux.recorder_mut().note_origin(id, Origin::Own);
+                }
                 self.mux.handle_startup(id, name, secret_key);
                 self.sessions.insert((*name).to_owned(), id);
                 while self.mux.poll_transmit().is_some() {}

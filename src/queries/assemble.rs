@@ -101,7 +101,11 @@ impl Recording {
                 (statement, origin)
             };
             let statements = recorder.since(0);
-            statements.into_iter().map(with_origin).collect::<Vec<_>>()
+            statements
+                .into_iter()
+                .map(with_origin)
+                .filter(|(_, origin)| *origin != Origin::Own)
+                .collect::<Vec<_>>()
         });
         let exchanges = self.exchanges.all();
         let mut assembly = Assembly {
@@ -142,7 +146,7 @@ impl<'a> Assembly<'a> {
         let command = Command::of(&sql, statement.scs);
         let mut exchanges = match origin {
             Origin::Server => self.under_way_at(statement.sent),
-            Origin::Test | Origin::Socket => Vec::new(),
+            Origin::Test | Origin::Socket | Origin::Own => Vec::new(),
         };
         let id = statement.session;
         let succeeded = matches!(statement.answer, Some((_, record::Answer::Complete(_))));

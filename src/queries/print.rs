@@ -241,7 +241,7 @@ fn is_good(exchange: &Exchange) -> bool {
 /// Who ran a statement for which no exchange is known.
 fn by(query: &Query) -> String {
     match (query.origin, &query.exchanges[..]) {
-        (Origin::Test, _) => "the test".to_owned(),
+        (Origin::Test | Origin::Own, _) => "the test".to_owned(),
         (Origin::Socket, _) => "a client on the socket".to_owned(),
         (Origin::Server, [exchange]) => exchange.to_string(),
         (Origin::Server, []) => "the application, outside of an HTTP request".to_owned(),

@@ -5,6 +5,7 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod checkpoints;
 mod clients;
 mod contract;
 mod differential;
@@ -15,6 +16,7 @@ mod kept;
 mod live;
 mod locks;
 mod notify;
+mod ordered_faults;
 mod orphans;
 mod programs;
 mod queries;

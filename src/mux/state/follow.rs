@@ -23,6 +23,7 @@ use super::reply::unexpected;
 use crate::mux::command::Command;
 use crate::mux::flight::{Flight, Progress, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, frontend};
+use crate::mux::record::Origin;
 use crate::mux::session::{Phase, Prepared, Session, SessionId};
 use crate::mux::settings;
 use crate::mux::shape;
@@ -52,6 +53,8 @@ impl Mux {
         let under_way = self.flights.iter().filter(|flight| !flight.is_void);
         !expected.holds_backend()
             && !self.settings.needs_handover(id)
+            && self.recorder.origin(id) != Origin::Own
+            && self.faults.is_empty()
             && !expected.guard.is_undone()
             && under_way.count() < DEPTH
             && Self::is_plain_batch(session)

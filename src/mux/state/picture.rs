@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Mux;
+use crate::mux::record::Origin;
 use crate::mux::report;
 use crate::mux::session::Phase;
 
@@ -18,7 +19,7 @@ impl Mux {
                 .iter()
                 .find(|flight| flight.session == session.id && !flight.is_void);
             let block = flight.map_or(&session.block, |flight| &flight.standing.block);
-            if !block.is_open() {
+            if !block.is_open() || self.recorder.origin(session.id) == Origin::Own {
                 continue;
             }
             let state = match block.status() {

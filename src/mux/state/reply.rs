@@ -47,6 +47,11 @@ impl Mux {
                     flight.steps.pop_front();
                     flight.standing.start(hands_over);
                 }
+                Some(&Step::Ordered(order)) => {
+                    flight.steps.pop_front();
+                    flight.standing.guard.flatten();
+                    self.ordered(order);
+                }
                 Some(Step::Tell(_)) => {
                     let Some(Step::Tell(report)) = flight.steps.pop_front() else {
                         return;
@@ -278,6 +283,10 @@ impl Mux {
                 None
             }
             Reader::Refusal(error) => Some(error.clone()),
+            Reader::FailedCommit(error) => {
+                warning = flight.standing.fail_commit();
+                Some(error.clone())
+            }
             Reader::Client => {
                 intruder = flight.intruder.take().filter(|_| {
                     let text = message.error_field(b'M').unwrap_or_default();
@@ -443,6 +452,8 @@ impl Mux {
                 } else if status == b'E' {
                     flight.standing.end_batch(status, Executed::Anything);
                     self.end_script(&mut flight, &mut session);
+                } else if let Some(AfterCheck::Delay) = after {
+                    self.run_script(&mut flight, &mut session);
                 } else if let Some(AfterCheck::Control(command)) = after {
                     match self.control_in_script(&mut flight, &mut session, &command) {
                         Ok(()) => self.run_script(&mut flight, &mut session),

@@ -39,6 +39,10 @@ impl Mux {
             self.put(message);
             return flight.expect(Request::Query, Reader::Client);
         };
+        if let Some(order) = self.order(session.id, &sql) {
+            session.last_sql = sql;
+            return self.send_order(flight, order);
+        }
         let scs = session.standard_conforming_strings();
         let count = split::statements(&sql, scs).len();
         session.forget_unnamed(count > 0, &mut self.garbage);
@@ -104,6 +108,12 @@ impl Mux {
                 self.send_check(flight, false);
                 self.put(&to_backend::sync());
                 return flight.expect(Request::Sync, Reader::Guard);
+            };
+            let Some(part) = self.meet_in_script(flight, session, part) else {
+                return;
+            };
+            let Some(script) = &flight.script else {
+                return;
             };
             let is_last = script.parts.is_empty();
             let several = script.several;

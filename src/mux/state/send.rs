@@ -7,6 +7,7 @@ use crate::mux::block::{self, Block, Executed, Standing};
 use crate::mux::command::{Command, Discard};
 use crate::mux::control;
 use crate::mux::deferral::Deferral;
+use crate::mux::fault::Action;
 use crate::mux::flight::{Effect, Flight, Nameable, Reader, Request, Step};
 use crate::mux::message::{Fields, Message, frontend, to_backend};
 use crate::mux::naming::Naming;
@@ -364,6 +365,15 @@ impl Mux {
             ),
         };
         self.note_command(session, &command);
+        let sql = session.last_sql.clone();
+        match self.fault(session.id, &sql, &command, &flight.ahead) {
+            None | Some(Action::Disconnect) => {}
+            Some(Action::Delay(time)) => self.send_delay(flight, time),
+            Some(Action::Fail(error)) if matches!(command, Command::Commit { .. }) => {
+                self.send_failed_commit(flight, &error);
+            }
+            Some(Action::Fail(error)) => return self.send_refusal(flight, error),
+        }
         if let Some(report) = control::refused_outside_block(&command, &flight.ahead, false) {
             return self.send_refusal(flight, report.message());
         }

@@ -59,6 +59,10 @@ impl Mux {
                         self.end_session(id, &refusal);
                         return self.leave(id);
                     }
+                    if self.loses_connection(id) {
+                        self.end_session(id, &report::terminated());
+                        return self.leave(id);
+                    }
                     if !self.answer_locally(id) {
                         return self.request_lease(id);
                     }
@@ -109,7 +113,8 @@ impl Mux {
                     return false;
                 };
                 if let Some(command) = &command
-                    && self.errand(id, command, &standing).is_some()
+                    && (self.errand(id, command, &standing).is_some()
+                        || self.may_meet_fault(id, &sql, command))
                 {
                     return false;
                 }

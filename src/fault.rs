@@ -1,0 +1,245 @@
+//! Faults, as a test orders them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use crate::backend::Stream;
+use crate::mux::driver::Driver;
+use crate::mux::fault::{self, Action, Candidate};
+use crate::mux::record::Origin;
+use crate::{LiveServer, SharedTransaction};
+
+/// Orders a fault: which statement is meant, and what happens to it. [`LiveServer::faults`] begins.
+///
+/// A statement is meant if all conditions hold. Without any, each is that doesn't control a transaction.
+#[must_use = "a fault is ordered by what shall happen: `fail`, `violate`, `delay` or `disconnect`"]
+pub struct Faults {
+    driver: Driver<Stream>,
+    conditions: Vec<Box<Condition>>,
+    /// One of them says that the statement may be one that controls a transaction.
+    is_explicit: bool,
+    skips: usize,
+    times: usize,
+}
+
+type Condition = dyn Fn(&Candidate<'_>) -> bool + Send;
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").finish_non_exhaustive()
+    }
+}
+
+impl Faults {
+    fn new(driver: &Driver<Stream>, condition: impl Fn(Origin) -> bool + Send + 'static) -> Self {
+        Self {
+            driver: driver.clone(),
+            conditions: vec![Box::new(move |candidate| condition(candidate.origin))],
+            is_explicit: false,
+            skips: 0,
+            times: 1,
+        }
+    }
+
+    /// Statements that hold this text, in whatever case and with whatever white space.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults().on("UPDATE users").fail(SqlState::T_R_SERIALIZATION_FAILURE);
+    /// # }
+    /// ```
+    pub fn on(mut self, text: &str) -> Self {
+        let text = normal(text.as_bytes());
+        self.is_explicit = true;
+        self.and(move |candidate| normal(candidate.sql).contains(&text))
+    }
+
+    /// Statements that name this table, or anything else of that name.
+    pub fn on_table(self, name: &str) -> Self {
+        let name = name.to_owned();
+        self.and(move |candidate| fault::names(candidate.sql, &name))
+    }
+
+    /// A `COMMIT` of a transaction block.
+    pub fn on_commit(mut self) -> Self {
+        self.is_explicit = true;
+        self.and(|candidate| candidate.commits)
+    }
+
+    /// Statements of which this is true, such as that a regular expression matches them.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults().when(|sql| sql.ends_with("FOR UPDATE")).fail(SqlState::T_R_DEADLOCK_DETECTED);
+    /// # }
+    /// ```
+    pub fn when(self, is_meant: impl Fn(&str) -> bool + Send + 'static) -> Self {
+        self.and(move |candidate| is_meant(&String::from_utf8_lossy(candidate.sql)))
+    }
+
+    /// Statements of this session, as [`Query::session`](crate::Query::session) counts them.
+    pub fn of_session(self, number: u32) -> Self {
+        self.and(move |candidate| candidate.session.0 == number)
+    }
+
+    /// Not the first of them, but that of this number, counted from 1.
+    ///
+    /// # Panics
+    ///
+    /// If the number is 0.
+    pub fn nth(mut self, number: usize) -> Self {
+        assert!(number > 0, "statements are counted from 1");
+        self.skips = number - 1;
+        self
+    }
+
+    /// So many of them, one after the other, instead of one.
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// It fails with this SQLSTATE, and with the message that PostgreSQL has for it.
+    ///
+    /// What follows is as in production: a statement that fails aborts its transaction, and a `COMMIT` that fails has ended
+    /// it, with nothing kept.
+    pub fn fail(self, code: SqlState) -> Fault {
+        let error = fault::error(code.code(), message(&code), None);
+        self.order(Action::Fail(error))
+    }
+
+    /// The same, with the name of a constraint, which some errors have and an application may look at.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults()
+    ///     .on("INSERT INTO users")
+    ///     .violate(SqlState::UNIQUE_VIOLATION, "users_name_key");
+    /// # }
+    /// ```
+    pub fn violate(self, code: SqlState, constraint: &str) -> Fault {
+        let message = format!("{} \"{constraint}\"", message(&code));
+        let error = fault::error(code.code(), &message, Some(constraint));
+        self.order(Action::Fail(error))
+    }
+
+    /// It begins so much later, and the server is busy meanwhile, so that it can be cancelled as any slow statement can.
+    pub fn delay(self, time: Duration) -> Fault {
+        self.order(Action::Delay(time))
+    }
+
+    /// The connection of its session is lost before it is run, and what that has not committed is rolled back. The client
+    /// is told by SQLSTATE 57P01, as when an administrator ends it.
+    pub fn disconnect(self) -> Fault {
+        self.order(Action::Disconnect)
+    }
+
+    fn and(mut self, condition: impl Fn(&Candidate<'_>) -> bool + Send + 'static) -> Self {
+        self.conditions.push(Box::new(condition));
+        self
+    }
+
+    fn order(self, action: Action) -> Fault {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let Self {
+            driver,
+            conditions,
+            is_explicit,
+            skips,
+            times,
+        } = self;
+        let matches = move |candidate: &Candidate<'_>| {
+            (is_explicit || !candidate.controls)
+                && conditions.iter().all(|condition| condition(candidate))
+        };
+        driver.change(|mux| {
+            mux.faults_mut().order(fault::Fault {
+                number,
+                matches: Box::new(matches),
+                action,
+                skips,
+                times,
+            });
+        });
+        Fault { driver, number }
+    }
+}
+
+/// A fault that was ordered.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    driver: Driver<Stream>,
+    number: u64,
+}
+
+impl Fault {
+    /// How many statements it has hit so far.
+    pub fn hits(&self) -> usize {
+        self.driver.look(|mux| mux.faults().hits(self.number))
+    }
+}
+
+/// In lower case, and with one space where there is any white space.
+fn normal(sql: &[u8]) -> String {
+    let words = String::from_utf8_lossy(sql).to_lowercase();
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// PostgreSQL's words for an error that an application is likely to do something about.
+fn message(code: &SqlState) -> &'static str {
+    match code.code() {
+        "23502" => "null value violates not-null constraint",
+        "23503" => "violates foreign key constraint",
+        "23505" => "duplicate key value violates unique constraint",
+        "23514" => "violates check constraint",
+        "23P01" => "conflicting key value violates exclusion constraint",
+        "40001" => "could not serialize access due to concurrent update",
+        "40P01" => "deadlock detected",
+        "53100" => "could not extend file: No space left on device",
+        "53300" => "sorry, too many clients already",
+        "55P03" => "could not obtain lock on row",
+        "57014" => "canceling statement due to user request",
+        _ => "the test has ordered an error",
+    }
+}
+
+impl LiveServer {
+    /// Makes a statement of the application fail, come late, or lose its connection: what happens in production, and what
+    /// its code for retries, timeouts and lost connections is for.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # use tokio_postgres::error::SqlState;
+    /// # async fn example(live: &LiveServer) -> Result<()> {
+    /// let conflict = live.faults().on_commit().fail(SqlState::T_R_SERIALIZATION_FAILURE);
+    /// // The application tries again.
+    /// assert_eq!(live.post("/transfers").send_body("4").await?.status(), 201);
+    /// assert_eq!(conflict.hits(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The next statement that is meant meets the fault, or the [nth](Faults::nth). Each statement meets one at the most, that
+    /// which was ordered first. A `ROLLBACK` never does, nor does what fails anyway in a transaction that has failed. The test's own
+    /// statements, by [`pool`](Self::pool), aren't meant.
+    pub fn faults(&self) -> Faults {
+        Faults::new(self.driver(), |origin| origin == Origin::Server)
+    }
+}
+
+impl SharedTransaction {
+    /// Makes a statement of any client fail, come late, or lose its connection. See [`LiveServer::faults`].
+    pub fn faults(&self) -> Faults {
+        Faults::new(self.driver(), |origin| origin != Origin::Own)
+    }
+}
