@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join;
 
 use crate::mux::record::Origin;
+use crate::pause;
 use crate::server::ServerThread;
 use crate::verdict::{Failure, Outcome, Verdict};
 use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
@@ -79,6 +80,9 @@ use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
 /// The first failure is the test's; later ones, and the panics of handlers, are told along with it. The output of a test that
 /// failed ends with what it did: its HTTP requests, the statements that each of them ran, and, if there were any when it
 /// failed, the transaction blocks that were open and those who waited:
+///
+/// With `ACTIX_SHAREDDB_ON_FAILURE=pause` in the environment it also waits before anything is taken back, and prints the addresses
+/// of its server and of its transaction, for `curl` and `psql`. A line on standard input, or SIGUSR1, goes on.
 ///
 /// ```text
 /// what the test did, and its SQL:
@@ -217,10 +221,14 @@ where
         verdict.note(attempt("the test failed", async || test(&mut case, &live).await).await);
     }
     verdict.tell_story();
+    if let Some(story) = verdict.story() {
+        pause::if_asked(name, story, &live).await;
+    }
     verdict.note(attempt("`tear_down` failed", async || case.tear_down(&live).await).await);
 
     transaction.close_gate();
     live.drain(config.drain()).await;
+    verdict.look_for_causes(config);
     Ok(server)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::{PoolConfig, RecyclingMethod};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
+use crate::Hint;
 use crate::backend::{ServerSocket, Tls};
 
 /// How a test case runs. The defaults fit most applications.
@@ -34,6 +35,8 @@ pub struct Config {
     pool_size: usize,
     pool_wait_timeout: Duration,
     recycling_method: RecyclingMethod,
+    hints: Vec<Hint>,
+    denied: Vec<Hint>,
 }
 
 impl Default for Config {
@@ -51,6 +54,8 @@ impl Default for Config {
             pool_size: PoolConfig::default().max_size,
             pool_wait_timeout: Duration::from_secs(10),
             recycling_method: RecyclingMethod::Fast,
+            hints: Vec::new(),
+            denied: Vec::new(),
         }
     }
 }
@@ -267,6 +272,41 @@ impl Config {
     pub fn recycling_method(mut self, method: RecyclingMethod) -> Self {
         self.recycling_method = method;
         self
+    }
+
+    /// Has a test print a line for each HTTP request that gives cause for this hint. Default: none.
+    ///
+    /// ```
+    /// use actix_shareddb::{Config, Hint};
+    ///
+    /// let mut config = Config::new();
+    /// for &hint in Hint::ALL {
+    ///     config = config.hint(hint);
+    /// }
+    /// ```
+    pub fn hint(mut self, hint: Hint) -> Self {
+        self.hints.push(hint);
+        self
+    }
+
+    /// Has a test fail that gives cause for this hint. Default: none.
+    ///
+    /// ```
+    /// use actix_shareddb::{Config, Hint};
+    ///
+    /// let config = Config::new().deny(Hint::RepeatedStatement);
+    /// ```
+    pub fn deny(mut self, hint: Hint) -> Self {
+        self.denied.push(hint);
+        self
+    }
+
+    pub(crate) fn hints(&self, hint: Hint) -> bool {
+        self.hints.contains(&hint)
+    }
+
+    pub(crate) fn denies(&self, hint: Hint) -> bool {
+        self.denied.contains(&hint)
     }
 
     pub(crate) fn url(&self) -> Option<&str> {

@@ -53,6 +53,11 @@ impl Exchange {
         Some(self.answered?.saturating_duration_since(self.begun))
     }
 
+    /// The head of the response had come.
+    pub(crate) fn was_answered_before(&self, time: Instant) -> bool {
+        self.answered.is_some_and(|answered| answered < time)
+    }
+
     /// The test was waiting for the head of the response.
     pub(crate) fn is_awaited_at(&self, time: Instant) -> bool {
         self.begun <= time && self.answered.is_none_or(|answered| time <= answered)

@@ -120,6 +120,7 @@ mod macros;
 mod mux;
 mod outer;
 mod panics;
+mod pause;
 mod pool;
 mod queries;
 mod schema;
@@ -138,7 +139,7 @@ pub use deadpool_postgres::Pool;
 pub use error::{Error, Result};
 pub use fault::{Fault, Faults};
 pub use live::LiveServer;
-pub use queries::{Exchange, Queries, Query};
+pub use queries::{Exchange, Hint, Queries, Query};
 pub use schema::Schema;
 pub use transaction::SharedTransaction;
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt::{Debug, Write as _};
 use std::panic;
 
+use crate::Config;
 use crate::panics::{self, PanicLog};
 use crate::queries::{Colours, Recording};
 
@@ -84,6 +85,27 @@ impl Verdict {
             && self.story.is_none()
         {
             self.story = Some(recording.story(Colours::of_stderr()));
+        }
+    }
+
+    /// What there is to tell of a test that has failed.
+    pub(crate) fn story(&self) -> Option<&str> {
+        self.story.as_deref()
+    }
+
+    /// Tells of what is likely to be a mistake of the application, or fails the test, as the configuration has it.
+    pub(crate) fn look_for_causes(&mut self, config: &Config) {
+        let Some(recording) = &self.recording else {
+            return;
+        };
+        let causes = recording.causes(|hint| config.hints(hint) || config.denies(hint));
+        for cause in causes {
+            if config.denies(cause.hint) {
+                self.failures
+                    .push(Failure::Error(format!("denied, {cause}")));
+            } else {
+                print(&format!("hint, {cause}"));
+            }
         }
     }
 

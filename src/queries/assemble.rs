@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use actix_web::HttpMessage as _;
 use tokio_postgres::error::SqlState;
 
+use super::hints::{self, Cause, Hint};
 use super::{Answer, Kind, Queries, Query, decode};
 use crate::backend::Stream;
 use crate::exchange::{Exchange, Exchanges, Number};
@@ -56,6 +57,13 @@ impl Recording {
     /// Who is in the middle of something.
     pub(super) fn picture(&self) -> Vec<String> {
         self.driver.look(|mux| mux.picture(Instant::now()))
+    }
+
+    /// Where there is cause for one of these hints.
+    pub(crate) fn causes(&self, hints: impl Fn(Hint) -> bool) -> Vec<Cause> {
+        let mut causes = hints::causes(&self.so_far());
+        causes.retain(|cause| hints(cause.hint));
+        causes
     }
 
     /// What was run since.
@@ -162,6 +170,7 @@ impl<'a> Assembly<'a> {
             self.blocks
                 .insert(id, (self.block_count, exchanges.clone()));
         }
+        let mut is_of_next = false;
         let block = self.blocks.get_mut(&id).map(|(number, of_block)| {
             // One that has come up since can't be it. A ROLLBACK may come after the response.
             let is_under_way = |exchange: &&Exchange| {
@@ -170,13 +179,16 @@ impl<'a> Assembly<'a> {
             };
             if of_block.iter().any(is_under_way) {
                 of_block.retain(is_under_way);
+            } else {
+                is_of_next = !of_block.is_empty() && !exchanges.is_empty();
             }
             if !of_block.is_empty() {
                 exchanges.clone_from(of_block);
             }
             *number
         });
-        if succeeded && command.ends_block() {
+        let ends_block = succeeded && command.ends_block();
+        if ends_block {
             self.blocks.remove(&id);
         }
         let ended = statement
@@ -193,6 +205,9 @@ impl<'a> Assembly<'a> {
             block,
             exchanges: exchanges.into_iter().cloned().collect(),
             kind: kind_of(&command, &sql),
+            is_alone: statement.place.is_none_or(|(_, count)| count == 1),
+            ends_block,
+            is_of_next,
             sql: String::from_utf8_lossy(&sql).into_owned(),
         })
     }

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod decode;
+mod hints;
 mod print;
 mod story;
 
@@ -16,6 +17,7 @@ use tokio_postgres::error::SqlState;
 
 pub(crate) use self::assemble::Recording;
 use self::decode::Parameter;
+pub use self::hints::Hint;
 pub(crate) use self::print::Colours;
 pub use crate::exchange::Exchange;
 use crate::mux::record::Origin;
@@ -36,6 +38,12 @@ pub struct Query {
     pub(super) block: Option<u32>,
     pub(super) exchanges: Vec<Exchange>,
     pub(super) kind: Kind,
+    /// It was the only statement of its text.
+    pub(super) is_alone: bool,
+    /// Its transaction block ended with it.
+    pub(super) ends_block: bool,
+    /// By its time it would belong to another exchange than its transaction block does.
+    pub(super) is_of_next: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -94,7 +94,7 @@ fn written(parameter: &Parameter) -> String {
     }
 }
 
-fn on_one_line(text: &str, longest: usize) -> String {
+pub(super) fn on_one_line(text: &str, longest: usize) -> String {
     let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = words.char_indices().nth(longest) {
         words.truncate(end);

@@ -1,0 +1,94 @@
+//! Stop and look: a test that has failed waits before it takes anything back.
+//!
+//! With `ACTIX_SHAREDDB_ON_FAILURE=pause` its transaction and its server stay as they are, and both addresses are printed, past
+//! the test harness that keeps a test's output to itself. A line on standard input goes on, or, where there is no terminal,
+//! SIGUSR1; then everything is rolled back as always.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::pin::pin;
+use std::thread;
+
+use futures_util::future::select;
+use tokio::sync::oneshot;
+
+use crate::LiveServer;
+
+/// What is said when a test has failed.
+const VARIABLE: &str = "ACTIX_SHAREDDB_ON_FAILURE";
+
+/// Waits, if that is asked for.
+pub(crate) async fn if_asked(name: &str, story: &str, live: &LiveServer) {
+    if std::env::var_os(VARIABLE).is_none_or(|value| value != "pause") {
+        return;
+    }
+    // One at a time: there is one standard input.
+    static PAUSED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _paused = PAUSED.lock().await;
+    let database = match live.database_url() {
+        Ok(url) => format!("psql {url}"),
+        Err(error) => format!("(none: {error})"),
+    };
+    say(&format!(
+        "\n{story}\nthe test '{name}' has failed and waits\n  \
+         its server:      {}\n  \
+         its transaction: {database}\n  \
+         to go on:        {}\n",
+        live.url("/"),
+        how_to_go_on(),
+    ));
+    told_to_go_on().await;
+    say("it goes on, and is rolled back\n");
+}
+
+/// Past the harness, which captures only what is printed by macros.
+fn say(words: &str) {
+    let mut stderr = io::stderr().lock();
+    // There is nobody else to tell that nobody can be told.
+    let _ = stderr.write_all(words.as_bytes());
+    let _ = stderr.flush();
+}
+
+fn how_to_go_on() -> String {
+    let enter = io::stdin().is_terminal().then(|| "press Enter".to_owned());
+    let kill = cfg!(unix).then(|| format!("kill -USR1 {}", std::process::id()));
+    let ways: Vec<_> = enter.into_iter().chain(kill).collect();
+    match &ways[..] {
+        [] => "a line on its standard input".to_owned(),
+        ways => ways.join(", or "),
+    }
+}
+
+async fn told_to_go_on() {
+    let (line, read) = oneshot::channel();
+    // Not joined: nothing but a line ends it, and it holds nothing.
+    let spawned = thread::Builder::new()
+        .name("live-server pause".to_owned())
+        .spawn(move || {
+            let mut text = String::new();
+            let length = io::stdin().lock().read_line(&mut text);
+            // The end of an input that nobody types isn't a line.
+            if length.is_ok_and(|length| length > 0) {
+                let _ = line.send(());
+            }
+        });
+    let entered = async {
+        if spawned.is_err() || read.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    select(pin!(entered), pin!(signalled())).await;
+}
+
+#[cfg(unix)]
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::user_defined1()) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn signalled() {
+    std::future::pending().await
+}

@@ -1,0 +1,101 @@
+//! A test that has failed, and waits for somebody to look.
+
+use std::env;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
+use actix_shareddb::{LiveServer, Result, live_server};
+
+use crate::queries::Lists;
+
+live_server! {
+    impl Lists {
+        #[ignore = "fails on purpose, under `a_test_that_has_failed_can_be_looked_at`"]
+        async fn waits(&self, live: &LiveServer) -> Result<()> {
+            Self::with_lists(live).await?;
+            panic!("on purpose");
+        }
+    }
+}
+
+/// Starts that test, and returns what it says of where it is to be found.
+fn paused() -> (
+    std::process::Child,
+    BufReader<std::process::ChildStderr>,
+    String,
+    String,
+) {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "pause::waits", "--ignored"])
+        .env("ACTIX_SHAREDDB_ON_FAILURE", "pause")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("to go on:") {
+        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    let behind = |words: &str| {
+        let (_, behind) = said.split_once(words).expect(&said);
+        behind.lines().next().unwrap().trim().to_owned()
+    };
+    assert!(
+        said.contains("INSERT INTO list VALUES (1, 'a'), (2, 'b')"),
+        "{said}"
+    );
+    let (server, database) = (behind("its server:"), behind("its transaction: psql"));
+    let go_on = format!("kill -USR1 {}", child.id());
+    if cfg!(unix) {
+        assert_eq!(behind("to go on:"), go_on);
+    }
+    (child, stderr, server, database)
+}
+
+async fn rows(database: &str) -> Result<i64, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(database, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let row = client.query_one("SELECT count(*) FROM list", &[]).await?;
+    drop(client);
+    connection.await.unwrap()?;
+    Ok(row.get(0))
+}
+
+#[actix_web::test]
+async fn a_test_that_has_failed_can_be_looked_at() {
+    let (mut child, mut stderr, server, database) = paused();
+    assert_eq!(rows(&database).await.unwrap(), 2);
+    let response = awc::Client::default()
+        .get(format!("{server}none"))
+        .send()
+        .await;
+    assert_eq!(response.unwrap().status(), 204);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(said, "it goes on, and is rolled back\n");
+    assert_eq!(child.wait().unwrap().code(), Some(101));
+    assert!(rows(&database).await.is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_goes_on_where_nobody_types() {
+    let (mut child, mut stderr, ..) = paused();
+    drop(child.stdin.take());
+    let signal = format!("kill -USR1 {}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &signal])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(said, "it goes on, and is rolled back\n");
+    assert_eq!(child.wait().unwrap().code(), Some(101));
+}
