@@ -69,7 +69,8 @@ use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
 /// # The life of a test
 ///
 /// 1. `Default` makes the case, and the shared transaction is opened.
-/// 2. [`prepare`](Self::prepare) writes what the application reads when it starts.
+/// 2. [`join`](Self::join) takes the URL for connections of the application's own, [`prepare`](Self::prepare) writes what
+///    the application reads when it starts.
 /// 3. [`serve`](Self::serve) builds the server, on a thread of the server's own.
 /// 4. [`set_up`](Self::set_up), the test, [`tear_down`](Self::tear_down). The last of them runs whenever the first was
 ///    begun, whether or not anything failed or panicked in between.
@@ -103,6 +104,41 @@ pub trait LiveServerTestCase: Default + Send + 'static {
     /// The settings of the transaction, the server and the client.
     fn config() -> Config {
         Config::default()
+    }
+
+    /// Takes the URL at which connections of the application's own join the transaction: one that listens, another pool.
+    ///
+    /// It is that of [`LiveServer::database_url`], known before there is a server. The socket is opened by the call of
+    /// `database_url`, so that applications that have the pool alone do without it.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{LiveServerTestCase, Pool, Result};
+    /// # use actix_web::dev::Server;
+    /// # mod app {
+    /// #     use super::*;
+    /// #     pub fn run(_: TcpListener, _: Pool, _: &str) -> std::io::Result<Server> { todo!() }
+    /// # }
+    /// #[derive(Default)]
+    /// struct Chat {
+    ///     database_url: String,
+    /// }
+    ///
+    /// impl LiveServerTestCase for Chat {
+    ///     fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
+    ///         self.database_url = database_url()?;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    ///         app::run(listener, pool, &self.database_url)
+    ///     }
+    /// }
+    /// # fn main() {}
+    /// ```
+    #[expect(unused_variables, reason = "the name is documentation")]
+    fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
+        Ok(())
     }
 
     /// Prepares what the application needs when it starts: rows that it reads, services that it calls.
@@ -200,6 +236,10 @@ where
     // block the server.
     let pool = new_pool(Origin::Test)?;
     let pool_of_server = new_pool(Origin::Server)?;
+    attempt("`join` failed", async || {
+        case.join(|| transaction.database_url())
+    })
+    .await?;
     attempt("`prepare` failed", async || case.prepare(&pool).await).await?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))

@@ -146,6 +146,11 @@ impl Default for Diary {
 }
 
 impl LiveServerTestCase for Diary {
+    fn join(&mut self, _: impl FnOnce() -> Result<String>) -> Result<()> {
+        self.note("join");
+        Ok(())
+    }
+
     async fn prepare(&mut self, _: &Pool) -> Result<()> {
         self.note("prepare");
         Ok(())
@@ -188,6 +193,7 @@ fn the_parts_of_a_test_run_in_order_and_only_serve_on_the_servers_thread() {
         *DIARY.lock().unwrap(),
         [
             "default on the test",
+            "join on the test",
             "prepare on the test",
             "serve on live-server live::diary",
             "set_up on the test",

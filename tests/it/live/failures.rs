@@ -129,6 +129,25 @@ fn an_error_of_prepare_is_the_failure() {
     assert_eq!(message, "`prepare` failed: no mock server");
 }
 
+#[derive(Default)]
+struct Apart;
+
+impl LiveServerTestCase for Apart {
+    fn join(&mut self, _: impl FnOnce() -> Result<String>) -> Result<()> {
+        Err(Error::other("the other pool was not built"))
+    }
+
+    fn serve(&self, _: TcpListener, _: Pool) -> io::Result<Server> {
+        panic!("there is nothing to serve");
+    }
+}
+
+#[test]
+fn an_error_of_join_is_the_failure() {
+    let message = message(async |_: &mut Apart, _: &LiveServer| {});
+    assert_eq!(message, "`join` failed: the other pool was not built");
+}
+
 #[test]
 fn tear_down_runs_when_set_up_failed_and_the_test_does_not() {
     let message = message(
