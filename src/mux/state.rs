@@ -75,8 +75,9 @@ pub(crate) struct Ending {
 /// Many virtual sessions on one transaction of one backend connection.
 ///
 /// A state machine without I/O. Call `handle_connect`, `handle_frontend`, `handle_backend`, `handle_disconnect`,
-/// `handle_cancel` and `handle_timeout` in any order as things happen; after each, call [`poll_transmit`](Self::poll_transmit) until it has
-/// nothing more, and [`poll_timeout`](Self::poll_timeout) for when `handle_timeout` is due.
+/// `handle_cancel` and `handle_timeout` in any order as things happen; after each, call
+/// [`poll_transmit`](Self::poll_transmit) until it has nothing more, and [`poll_timeout`](Self::poll_timeout) for when
+/// `handle_timeout` is due.
 #[derive(Debug)]
 pub(crate) struct Mux {
     /// Boxed, as the flights are, because they are taken out to be worked on.

@@ -5,9 +5,9 @@
 //! `SHAREDDB_IT_PROGRAMS` asks for more of them, `SHAREDDB_IT_SEED` for others. A program that shows a difference is cut
 //! down to what is needed to show it.
 //!
-//! What may differ, and is therefore left out: whether a block that has failed hands READ ONLY
-//! down to the one that AND CHAIN begins, which depends on how it came by it; READ WRITE in a block that is read-only, which is an
-//! error unless nothing was queried yet; what a FunctionCall does to deferred constraints, which are checked before it;
+//! What may differ, and is therefore left out: whether a block that has failed hands READ ONLY down to the one that AND
+//! CHAIN begins, which depends on how it came by it; READ WRITE in a block that is read-only, which is an error unless
+//! nothing was queried yet; what a FunctionCall does to deferred constraints, which are checked before it;
 //! a portal of a BEGIN, COMMIT or ROLLBACK that is run in a later batch than the one that bound it, with an error or a
 //! ROLLBACK TO in between (a few in ten thousand programs; the standard ones have none); and everything about settings.
 

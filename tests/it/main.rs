@@ -26,4 +26,5 @@ mod schema;
 mod socket;
 mod stage;
 mod story;
+mod tidy;
 mod wire;
