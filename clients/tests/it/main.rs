@@ -6,6 +6,7 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod apps;
 mod ground;
 #[path = "../../../src/backend/tests/postgres.rs"]
 mod postgres;
