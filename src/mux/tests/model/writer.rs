@@ -47,6 +47,10 @@ impl Writer<'_> {
                 // Under a name of its own, so that nothing else runs it and then sends no data.
                 messages.push(frontend_message(&["Close", "S", "copy"]));
                 self.run("copy", "COPY t FROM STDIN", &mut messages);
+                if self.random.one_in(8) {
+                    // Nothing is wrong with it if the COPY has begun by then.
+                    messages.push(Message::build(b'H', |body| body.put_u8(b'?')));
+                }
                 self.data(&mut messages);
                 messages.push(frontend_message(&["Sync"]));
                 messages
