@@ -108,6 +108,8 @@ pub trait LiveServerTestCase: Default + Send + 'static {
 
     /// Takes the URL at which connections of the application's own join the transaction: one that listens, another pool.
     ///
+    /// What is run on them counts as the application's own, for [`LiveServer::queries`] and [`LiveServer::faults`].
+    ///
     /// It is that of [`LiveServer::database_url`], known before there is a server. The socket is opened by the call of
     /// `database_url`, so that applications that have the pool alone do without it.
     ///
@@ -237,7 +239,7 @@ where
     let pool = new_pool(Origin::Test)?;
     let pool_of_server = new_pool(Origin::Server)?;
     attempt("`join` failed", async || {
-        case.join(|| transaction.database_url())
+        case.join(|| transaction.database_url_of_server())
     })
     .await?;
     attempt("`prepare` failed", async || case.prepare(&pool).await).await?;

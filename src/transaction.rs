@@ -168,6 +168,13 @@ impl SharedTransaction {
         self.entrance.url()
     }
 
+    /// The same for connections of the application under test.
+    pub(crate) fn database_url_of_server(&self) -> Result<String> {
+        self.driver
+            .change(|mux| mux.recorder_mut().give_socket_to_server());
+        self.database_url()
+    }
+
     /// Opens the socket of [`database_url`](Self::database_url) at an address of the caller's, and returns its URL.
     ///
     /// Without a password, everybody who reaches the address is let in. The listener is made non-blocking.

@@ -77,6 +77,8 @@ pub(crate) struct Recorder {
     /// Those of a session's batch that weren't answered yet.
     under_way: BTreeMap<SessionId, VecDeque<Statement>>,
     origins: BTreeMap<SessionId, Origin>,
+    /// Who joins by the socket is the application.
+    is_socket_of_server: bool,
 }
 
 impl Recorder {
@@ -106,7 +108,15 @@ impl Recorder {
     }
 
     pub(crate) fn origin(&self, id: SessionId) -> Origin {
-        self.origins.get(&id).copied().unwrap_or_default()
+        match self.origins.get(&id).copied().unwrap_or_default() {
+            Origin::Socket if self.is_socket_of_server => Origin::Server,
+            origin => origin,
+        }
+    }
+
+    /// The application was given the socket's address, for connections of its own.
+    pub(crate) fn give_socket_to_server(&mut self) {
+        self.is_socket_of_server = true;
     }
 
     pub(crate) fn note_origin(&mut self, id: SessionId, origin: Origin) {

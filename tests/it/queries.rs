@@ -14,6 +14,7 @@ use actix_web::{App, HttpResponse, HttpServer};
 use deadpool_postgres::Client;
 use futures_util::future::join;
 use tokio::sync::Barrier;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 
 use crate::stage::Database;
@@ -537,4 +538,53 @@ async fn what_is_sent_twice_is_listed_once() {
         transaction.rollback().await.unwrap();
     })
     .await;
+}
+
+/// An application that has no pool of deadpool's, but connects to a URL.
+#[derive(Default)]
+struct Joined {
+    database_url: String,
+}
+
+impl LiveServerTestCase for Joined {
+    fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
+        self.database_url = database_url()?;
+        Ok(())
+    }
+
+    fn serve(&self, listener: TcpListener, _: Pool) -> std::io::Result<Server> {
+        let url = self.database_url.clone();
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(Data::new(url.clone()))
+                .route("/one", get().to(one))
+        });
+        Ok(server.workers(1).listen(listener)?.run())
+    }
+}
+
+async fn one(url: Data<String>) -> HttpResponse {
+    let connect = tokio_postgres::connect(&url, tokio_postgres::NoTls);
+    let (client, connection) = connect.await.unwrap();
+    let connection = actix_web::rt::spawn(connection);
+    let outcome = client.batch_execute("SELECT 1").await;
+    drop(client);
+    connection.await.unwrap().unwrap();
+    match outcome {
+        Ok(()) => HttpResponse::Ok().finish(),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+live_server! {
+    impl Joined {
+        async fn connections_by_the_url_are_the_applications(&self, live: &LiveServer) -> Result<()> {
+            let fault = live.faults().on("SELECT 1").fail(SqlState::DISK_FULL);
+            let refused = live.get("/one").send().await?;
+            let one = live.get("/one").send().await?;
+            assert_eq!((refused.status().as_u16(), one.status().as_u16(), fault.hits()), (500, 200, 1));
+            assert_eq!(live.queries_of(&one).count(), 1);
+            Ok(())
+        }
+    }
 }
