@@ -257,6 +257,11 @@ impl Recorder {
         }
     }
 
+    /// The session is over. What it has run stays.
+    pub(super) fn leave(&mut self, id: SessionId) {
+        self.under_way.remove(&id);
+    }
+
     fn keep(&mut self, mut statement: Statement, answer: Answer, now: Instant) {
         statement.number = self.next;
         statement.answer = Some((now, answer));

@@ -315,6 +315,7 @@ impl Mux {
         let Some(mut session) = self.sessions.remove(&id) else {
             return;
         };
+        self.recorder.leave(id);
         session.close_all(&mut self.garbage);
         session.forget_statements(&mut self.garbage);
         self.settings.forget(id);
