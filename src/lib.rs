@@ -51,6 +51,11 @@
 //! [`SharedTransaction`] is the same without a server, for tests of a repository layer. Clients other than the pool's, a
 //! script or another process, join by [`LiveServer::database_url`].
 //!
+//! The [`guide`] builds [a first suite](guide::first_suite), and shows how to come from
+//! [Zero To Production](guide::from_zero_to_production), [`init_service`](guide::from_init_service),
+//! [`#[sqlx::test]`](guide::from_sqlx_test) and [Django](guide::from_django), and how applications on
+//! [other pools](guide::other_pools) join.
+//!
 //! # What was run
 //!
 //! [`LiveServer::queries`] has every statement of a test, with its parameters, its outcome, and the HTTP request that it was run
@@ -113,6 +118,7 @@ mod exchange;
 mod fault;
 #[doc = include_str!("faq.md")]
 pub mod faq {}
+pub mod guide;
 mod in_flight;
 mod insider;
 mod live;

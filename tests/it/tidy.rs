@@ -152,6 +152,35 @@ fn links_lead_to_files_that_are_there() {
     assert_none("dead links", &wrong);
 }
 
+/// What no compiler reads in a text is an excerpt of what one does.
+#[test]
+fn code_in_texts_is_an_excerpt_of_tested_code() {
+    for (text, language, source) in [
+        ("README.md", "rust", "examples/todo/live.rs"),
+        (
+            "src/guide/other_pools.md",
+            "ignore",
+            "clients/tests/it/apps.rs",
+        ),
+    ] {
+        let source_code = read(source);
+        let texts = read(text);
+        let blocks: Vec<&str> = texts
+            .split(&format!("```{language}\n"))
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .collect();
+        assert!(!blocks.is_empty(), "{text}");
+        for block in blocks {
+            let mut lines = source_code.lines().map(str::trim);
+            for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                let found = lines.any(|other| other == line);
+                assert!(found, "{text}: not in {source}, or not there: {line}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_example_is_tested_and_has_its_line_in_the_readme() {
     let manifest = read("Cargo.toml");
