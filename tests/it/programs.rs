@@ -206,7 +206,7 @@ async fn psql_describes_what_is_there() {
         &["-v", "ON_ERROR_STOP=1"],
         "CREATE TABLE made (a int PRIMARY KEY, b text DEFAULT 'x', t int REFERENCES t);\n\
          CREATE VIEW seen AS SELECT a, b FROM made;\n\
-         \\d\n\\dt\n\\d t\n\\d made\n\\d+ seen\n\\di\n\\ds\n\\dv\n\\dn\n\\df\n\\l template1\n\\encoding\n",
+         \\d\n\\dt\n\\d t\n\\d made\n\\d+ seen\n\\di\n\\ds\n\\dv\n\\dn\n\\df\n\\dx\n\\encoding\n",
     )
     .await;
     assert!(seen.contains("public | made | table"), "{seen}");

@@ -255,6 +255,12 @@ impl<'a> Stage<'a> {
     fn note(&mut self, id: usize, way: &str, line: &str) {
         let name = ["A", "B", "C"][id];
         self.transcript.push(format!("{name} {way} {line}"));
+        // PostgreSQL tells of several settings in no order in particular, and each version in another.
+        let told = format!("{name} < ParameterStatus ");
+        let lines = self.transcript.iter().rev();
+        let run = lines.take_while(|line| line.starts_with(&told)).count();
+        let from = self.transcript.len() - run;
+        self.transcript[from..].sort_unstable();
     }
 
     /// Sends messages in one write.
