@@ -61,7 +61,7 @@ fn no_line_ends_with_white_space_and_each_file_with_one_line_break() {
 
 #[test]
 fn prose_fits_its_page() {
-    const WIDTH: usize = 128;
+    const WIDTH: usize = 135;
     let mut wrong = Vec::new();
     for (path, text) in files(&["rs", "md"]) {
         let markdown = path.extension().unwrap() == "md";
@@ -78,22 +78,13 @@ fn prose_fits_its_page() {
 /// One file has one concept, which rarely takes so much to say.
 #[test]
 fn files_that_have_grown_long_are_known() {
-    const KNOWN: [&str; 5] = [
-        "src/cluster/tests.rs",
-        "src/mux/driver.rs",
-        "src/mux/flight.rs",
-        "src/mux/message.rs",
-        "src/mux/state/send.rs",
-    ];
+    const LIMIT: usize = 600;
+    const KNOWN: [&str; 2] = ["src/cluster/tests.rs", "src/mux/state/send.rs"];
     let mut wrong = Vec::new();
     for (path, text) in files(&["rs"]) {
-        let tests = path
-            .iter()
-            .any(|part| part == "tests" || part == "tests.rs" || part == "benches");
-        let limit = if tests { 600 } else { 500 };
         let path = path.to_str().unwrap();
         let lines = text.lines().count();
-        if lines > limit && !KNOWN.contains(&path) {
+        if lines > LIMIT && !KNOWN.contains(&path) {
             wrong.push(format!("{path} has {lines} lines"));
         }
     }
