@@ -12,8 +12,9 @@ use futures_util::future::join;
 use crate::mux::record::Origin;
 use crate::pause;
 use crate::server::ServerThread;
+use crate::test_database::Kind;
 use crate::verdict::{Failure, Outcome, Verdict};
-use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
+use crate::{Config, Isolation, LiveServer, Pool, Result, Schema, TestDatabase};
 
 /// What the tests of one application have in common: its schema, how it is served, what each test starts from.
 ///
@@ -68,7 +69,7 @@ use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
 ///
 /// # The life of a test
 ///
-/// 1. `Default` makes the case, and the shared transaction is opened.
+/// 1. `Default` makes the case, and the shared transaction is opened, or the database made: see [`Isolation`].
 /// 2. [`join`](Self::join) takes the URL for connections of the application's own, [`prepare`](Self::prepare) writes what
 ///    the application reads when it starts.
 /// 3. [`serve`](Self::serve) builds the server, on a thread of the server's own.
@@ -76,7 +77,8 @@ use crate::{Config, LiveServer, Pool, Result, Schema, SharedTransaction};
 ///    begun, whether or not anything failed or panicked in between.
 /// 5. No statement gets through any more. HTTP requests that the test sent and didn't wait for may come to their end,
 ///    for as long as the [`Config`] says.
-/// 6. The transaction is rolled back. Meanwhile the server is stopped, and what it still does is dropped.
+/// 6. The transaction is rolled back. Meanwhile the server is stopped, and what it still does is dropped. A database of the
+///    test's own is dropped after that, whoever is connected to it.
 ///
 /// The first failure is the test's; later ones, and the panics of handlers, are told along with it. The output of a test that
 /// failed ends with what it did: its HTTP requests, the statements that each of them ran, and, if there were any when it
@@ -168,69 +170,106 @@ pub trait LiveServerTestCase: Default + Send + 'static {
     }
 }
 
-/// Runs one test of a case from `Default` to rollback. What `live_server!` calls.
+/// Runs one test of a case from `Default` to rollback.
 #[track_caller]
 pub fn run<C, R>(name: &str, test: impl AsyncFnOnce(&mut C, &LiveServer) -> R)
 where
     C: LiveServerTestCase,
     R: Outcome,
 {
+    run_in(None, name, test);
+}
+
+/// The same in what the test itself asks for. What `live_server!` calls.
+#[track_caller]
+pub fn run_in<C, R>(
+    isolation: Option<Isolation>,
+    name: &str,
+    test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
+) where
+    C: LiveServerTestCase,
+    R: Outcome,
+{
     // As the test harness spells it: without the crate.
     let name = name.split_once("::").map_or(name, |(_, path)| path);
+    let config = match isolation {
+        Some(isolation) => C::config().isolation(isolation),
+        None => C::config(),
+    };
     let mut verdict = Verdict::default();
-    System::new().block_on(in_transaction(name, test, &mut verdict));
+    System::new().block_on(in_database(name, test, &config, &mut verdict));
     verdict.pronounce();
 }
 
-async fn in_transaction<C, R>(
+async fn in_database<C, R>(
     name: &str,
     test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
+    config: &Config,
     verdict: &mut Verdict,
 ) where
     C: LiveServerTestCase,
     R: Outcome,
 {
     let case = C::default();
-    let config = C::config();
-    let transaction = match SharedTransaction::open(&C::schema(), &config).await {
-        Ok(transaction) => transaction,
+    let database = match TestDatabase::open(&C::schema(), config).await {
+        Ok(database) => database,
         Err(error) => {
-            let failure = Failure::new("the shared transaction did not open", error);
+            let failure = Failure::new("the test's database did not open", error);
             return verdict.note(Err(failure));
         }
     };
-    let served = on_server(name, test, case, &config, &transaction, verdict).await;
-    let roll_back = attempt("the rollback failed", async || transaction.rollback().await);
-    match served {
-        // The gate is closed, so the server can end meanwhile.
-        Ok(server) => {
-            let (stopped, rolled_back) = join(server.stop(), roll_back).await;
+    let served = on_server(name, test, case, config, &database, verdict).await;
+    let stop = async {
+        match served {
+            Ok(server) => server.stop().await,
+            Err(failure) => Err(failure),
+        }
+    };
+    match database.into_kind() {
+        Kind::Transaction(transaction) => {
+            // The gate is closed, so the server can end meanwhile.
+            let roll_back = attempt("the rollback failed", async || transaction.rollback().await);
+            let (stopped, rolled_back) = join(stop, roll_back).await;
             verdict.note(stopped);
             verdict.note(rolled_back);
         }
-        Err(failure) => {
-            verdict.note(Err(failure));
-            verdict.note(roll_back.await);
+        Kind::Database(database) => {
+            verdict.note(stop.await);
+            if verdict.is_clean() || !config.keeps() {
+                verdict.note(
+                    attempt("the end of the database failed", async || {
+                        database.end().await
+                    })
+                    .await,
+                );
+                return;
+            }
+            match database.keep().await {
+                Ok(words) => verdict.tell(words),
+                Err(error) => verdict.note(Err(Failure::new("the database was not kept", error))),
+            }
         }
     }
 }
 
-/// What needs a transaction and a server, which is to be stopped. An `Err` says why there was no server.
+/// What needs a database and a server, which is to be stopped. An `Err` says why there was no server.
 async fn on_server<C, R>(
     name: &str,
     test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
     mut case: C,
     config: &Config,
-    transaction: &SharedTransaction,
+    database: &TestDatabase,
     verdict: &mut Verdict,
 ) -> Result<ServerThread, Failure>
 where
     C: LiveServerTestCase,
     R: Outcome,
 {
-    verdict.watch(transaction.recording());
+    if let Kind::Transaction(transaction) = database.kind() {
+        verdict.watch(transaction.recording());
+    }
     let new_pool = |origin| {
-        transaction
+        database
             .pool_of(origin)
             .map_err(|error| Failure::new("the pool was not built", error))
     };
@@ -239,7 +278,7 @@ where
     let pool = new_pool(Origin::Test)?;
     let pool_of_server = new_pool(Origin::Server)?;
     attempt("`join` failed", async || {
-        case.join(|| transaction.database_url_of_server())
+        case.join(|| database.database_url_of_server())
     })
     .await?;
     attempt("`prepare` failed", async || case.prepare(&pool).await).await?;
@@ -257,7 +296,7 @@ where
         })
         .await?;
 
-    let live = LiveServer::new(address, pool, config, transaction);
+    let live = LiveServer::new(address, pool, config, database);
     verdict.note(attempt("`set_up` failed", async || case.set_up(&live).await).await);
     if verdict.is_clean() {
         verdict.note(attempt("the test failed", async || test(&mut case, &live).await).await);
@@ -268,7 +307,7 @@ where
     }
     verdict.note(attempt("`tear_down` failed", async || case.tear_down(&live).await).await);
 
-    transaction.close_gate();
+    database.close_gate();
     live.drain(config.drain()).await;
     verdict.look_for_causes(config);
     Ok(server)

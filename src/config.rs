@@ -1,5 +1,6 @@
 //! What a test case may set: which server, how long to wait, how large a pool.
 
+use std::env;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use deadpool_postgres::{PoolConfig, RecyclingMethod};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use crate::Hint;
+use crate::Isolation;
 use crate::backend::{ServerSocket, Tls};
 
 /// How a test case runs. The defaults fit most applications.
@@ -37,6 +39,8 @@ pub struct Config {
     recycling_method: RecyclingMethod,
     hints: Vec<Hint>,
     denied: Vec<Hint>,
+    isolation: Option<Isolation>,
+    keep_on_failure: Option<bool>,
 }
 
 impl Default for Config {
@@ -56,6 +60,8 @@ impl Default for Config {
             recycling_method: RecyclingMethod::Fast,
             hints: Vec::new(),
             denied: Vec::new(),
+            isolation: None,
+            keep_on_failure: None,
         }
     }
 }
@@ -309,6 +315,43 @@ impl Config {
         self.denied.contains(&hint)
     }
 
+    /// What keeps the tests apart: a transaction that they share with nobody but the application, or a database of their own.
+    /// It says so for all tests of a case; one of them says so by `#[isolation(Database)]`, see [`Isolation`]. Default: as the
+    /// environment variable `ACTIX_SHAREDDB_ISOLATION` says, and without it [`Isolation::Transaction`].
+    ///
+    /// ```
+    /// use actix_shareddb::{Config, Isolation};
+    ///
+    /// let config = Config::new().isolation(Isolation::Database);
+    /// ```
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = Some(isolation);
+        self
+    }
+
+    /// Whether a live-server test that fails leaves its database, if it has one of its own ([`Isolation::Database`]). Its name,
+    /// and how to look into it with `psql`, is told with the failure. It is dropped when nobody has used it for a week. Default:
+    /// if the environment variable `ACTIX_SHAREDDB_KEEP` is `1`.
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().keep_on_failure(true);
+    /// ```
+    pub fn keep_on_failure(mut self, keep: bool) -> Self {
+        self.keep_on_failure = Some(keep);
+        self
+    }
+
+    pub(crate) fn isolated(&self) -> Option<Isolation> {
+        self.isolation
+    }
+
+    pub(crate) fn keeps(&self) -> bool {
+        let asked = || env::var_os("ACTIX_SHAREDDB_KEEP").is_some_and(|value| value == "1");
+        self.keep_on_failure.unwrap_or_else(asked)
+    }
+
     pub(crate) fn url(&self) -> Option<&str> {
         self.database_url.as_ref().map(|url| url.0.as_str())
     }
@@ -386,6 +429,7 @@ mod tests {
         assert_eq!(config.size(), PoolConfig::default().max_size);
         assert_eq!(config.wait(), Duration::from_secs(10));
         assert!(matches!(config.recycling(), RecyclingMethod::Fast));
+        assert_eq!(config.isolated(), None);
     }
 
     #[test]
@@ -402,7 +446,9 @@ mod tests {
             .request_timeout(Duration::from_secs(103))
             .pool_size(104)
             .pool_wait_timeout(Duration::from_secs(105))
-            .recycling_method(RecyclingMethod::Verified);
+            .recycling_method(RecyclingMethod::Verified)
+            .isolation(Isolation::Database)
+            .keep_on_failure(true);
         assert_eq!(config.url(), Some("postgres://localhost/todo"));
         assert_eq!(config.allowed_servers(), ["one", "two"]);
         assert_eq!(config.allowed_databases(), ["three"]);
@@ -414,6 +460,8 @@ mod tests {
         assert_eq!(config.size(), 104);
         assert_eq!(config.wait(), Duration::from_secs(105));
         assert!(matches!(config.recycling(), RecyclingMethod::Verified));
+        assert_eq!(config.isolated(), Some(Isolation::Database));
+        assert!(config.keeps());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which server and which database a test works in: found once per process, prepared once per server.
 
 mod code;
+pub(crate) mod lane;
 mod permission;
 mod prepare;
 mod server;
@@ -13,7 +14,9 @@ use tokio::sync::OnceCell;
 use crate::config::Config;
 use crate::error::Result;
 use crate::schema::{Schema, Step};
+use lane::Template;
 use permission::Permission;
+use prepare::Prepared;
 use server::Server;
 
 /// The database in which a test opens its transaction.
@@ -21,14 +24,23 @@ use server::Server;
 /// Every test asks. The first one of a process that asks for a schema has it prepared, unless another process has
 /// done so before; the others, on whatever thread and runtime, wait for it. After an error the next one tries again.
 pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
+    Ok(find(schema, config).await?.config)
+}
+
+/// The database that a test's own one is cloned from.
+async fn template(schema: &Schema, config: &Config) -> Result<Template> {
+    Ok(find(schema, config).await?.template)
+}
+
+async fn find(schema: &Schema, config: &Config) -> Result<Found> {
     let url = server::url(config)?;
     let steps = schema.steps()?;
     let database = known(url, Permission::of(config), steps);
-    let resolved = database
-        .resolved
+    let found = database
+        .found
         .get_or_try_init(|| database.find(config))
         .await?;
-    Ok(resolved.clone())
+    Ok(found.clone())
 }
 
 /// What a test asks for, and what was found for it.
@@ -36,19 +48,33 @@ struct Database {
     url: Option<server::Url>,
     permission: Permission,
     steps: Option<Vec<Step>>,
-    resolved: OnceCell<tokio_postgres::Config>,
+    found: OnceCell<Found>,
+}
+
+#[derive(Clone)]
+struct Found {
+    config: tokio_postgres::Config,
+    template: Template,
 }
 
 impl Database {
-    async fn find(&self, config: &Config) -> Result<tokio_postgres::Config> {
+    async fn find(&self, config: &Config) -> Result<Found> {
         let server = match &self.url {
             Some(url) => Server::at(url, &self.permission, config)?,
             None => Server::embedded(config).await?,
         };
-        match &self.steps {
-            Some(steps) => prepare::prepare(&server, steps).await,
-            None => Ok(server.into_config()),
-        }
+        let Some(steps) = &self.steps else {
+            return Ok(Found {
+                config: server.config().clone(),
+                template: Template::existing(server),
+            });
+        };
+        let Prepared { config, template } = prepare::prepare(&server, steps).await?;
+        let model = config.get_dbname().unwrap_or_default();
+        Ok(Found {
+            template: Template::prepared(server, model, template),
+            config,
+        })
     }
 }
 
@@ -70,7 +96,7 @@ fn known(
         url,
         permission,
         steps,
-        resolved: OnceCell::new(),
+        found: OnceCell::new(),
     });
     known.push(Arc::clone(&database));
     database

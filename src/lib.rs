@@ -51,6 +51,9 @@
 //! [`SharedTransaction`] is the same without a server, for tests of a repository layer. Clients other than the pool's, a
 //! script or another process, join by [`LiveServer::database_url`].
 //!
+//! What needs real commits asks for a database of its own, cloned from the prepared one and dropped at the end: see
+//! [`Isolation`].
+//!
 //! The [`guide`] builds [a first suite](guide::first_suite), and shows how to come from
 //! [Zero To Production](guide::from_zero_to_production), [`init_service`](guide::from_init_service),
 //! [`#[sqlx::test]`](guide::from_sqlx_test) and [Django](guide::from_django), and how applications on
@@ -99,6 +102,8 @@
 //!   `SELECT pg_notify(...)` are, where they are statements of their own.
 //! * What can't run in a transaction block (`VACUUM`, `CREATE DATABASE`, `CREATE INDEX CONCURRENTLY`) can't run here.
 //!
+//! A test that is about one of these gets a database of its own by `#[isolation(Database)]`.
+//!
 //! The [`faq`] has more, by the exact words of each error.
 //!
 //! # Related crates
@@ -121,6 +126,7 @@ pub mod faq {}
 pub mod guide;
 mod in_flight;
 mod insider;
+mod isolation;
 mod live;
 mod macros;
 mod mux;
@@ -134,6 +140,7 @@ mod secret;
 mod server;
 mod signals;
 mod socket;
+mod test_database;
 mod transaction;
 mod verdict;
 
@@ -144,9 +151,11 @@ pub use config::Config;
 pub use deadpool_postgres::Pool;
 pub use error::{Error, Result};
 pub use fault::{Fault, Faults};
+pub use isolation::Isolation;
 pub use live::LiveServer;
 pub use queries::{Exchange, Hint, Queries, Query};
 pub use schema::Schema;
+pub use test_database::TestDatabase;
 pub use transaction::SharedTransaction;
 
 #[cfg(fuzzing)]

@@ -11,12 +11,14 @@ use awc::ClientRequest;
 use awc::ws::WebsocketsRequest;
 
 use crate::backend::Stream;
+use crate::exchange::Exchanges;
 use crate::in_flight::InFlight;
 use crate::insider::Insider;
 use crate::mux::driver::Driver;
 use crate::queries::Recording;
 use crate::socket::Entrance;
-use crate::{Config, Pool, Result, SharedTransaction};
+use crate::test_database::Kind;
+use crate::{Config, Isolation, Pool, Result, TestDatabase};
 
 /// A server that runs for one test, with a client to talk to it and a pool on the same transaction.
 ///
@@ -42,9 +44,17 @@ pub struct LiveServer {
     client: awc::Client,
     in_flight: InFlight,
     pool: Pool,
-    entrance: Arc<Entrance>,
-    recording: Recording,
-    insider: Insider,
+    door: Door,
+}
+
+/// How other clients come in, and how this one reaches what only a shared transaction has.
+enum Door {
+    Transaction {
+        entrance: Arc<Entrance>,
+        recording: Recording,
+        insider: Insider,
+    },
+    Database(String),
 }
 
 impl LiveServer {
@@ -52,10 +62,25 @@ impl LiveServer {
         address: SocketAddr,
         pool: Pool,
         config: &Config,
-        transaction: &SharedTransaction,
+        database: &TestDatabase,
     ) -> Self {
-        let recording = transaction.recording().clone();
-        let in_flight = InFlight::new(recording.exchanges().clone());
+        let (door, exchanges) = match database.kind() {
+            Kind::Transaction(transaction) => {
+                let recording = transaction.recording().clone();
+                let exchanges = recording.exchanges().clone();
+                let door = Door::Transaction {
+                    entrance: Arc::clone(transaction.entrance()),
+                    insider: transaction.insider(),
+                    recording,
+                };
+                (door, exchanges)
+            }
+            Kind::Database(database) => (
+                Door::Database(database.database_url()),
+                Exchanges::default(),
+            ),
+        };
+        let in_flight = InFlight::new(exchanges);
         let client = awc::Client::builder()
             .timeout(config.request())
             .disable_redirects()
@@ -66,9 +91,7 @@ impl LiveServer {
             client,
             in_flight,
             pool,
-            entrance: Arc::clone(transaction.entrance()),
-            recording,
-            insider: transaction.insider(),
+            door,
         }
     }
 
@@ -171,7 +194,8 @@ impl LiveServer {
     }
 
     /// The URL of a socket at which any other PostgreSQL client joins the test's transaction: a browser test's seeding
-    /// script, `psql`, a second service. See [`SharedTransaction::database_url`](crate::SharedTransaction::database_url).
+    /// script, `psql`, a second service. See [`SharedTransaction::database_url`](crate::SharedTransaction::database_url). With
+    /// [`Isolation::Database`], it is the URL of the database itself.
     ///
     /// ```no_run
     /// # use actix_shareddb::{LiveServer, Result};
@@ -187,19 +211,50 @@ impl LiveServer {
     ///
     /// If no port can be bound.
     pub fn database_url(&self) -> Result<String> {
-        self.entrance.url()
+        match &self.door {
+            Door::Transaction { entrance, .. } => entrance.url(),
+            Door::Database(url) => Ok(url.clone()),
+        }
     }
 
+    /// What keeps this test apart from the others, for one that may come out differently.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Isolation, LiveServer};
+    /// # fn example(live: &LiveServer) {
+    /// // Two clients that wait for each other: the shared transaction refuses at once, a server finds a deadlock.
+    /// let expected = match live.isolation() {
+    ///     Isolation::Transaction => "55P03",
+    ///     _ => "40P01",
+    /// };
+    /// # }
+    /// ```
+    pub fn isolation(&self) -> Isolation {
+        match self.door {
+            Door::Transaction { .. } => Isolation::Transaction,
+            Door::Database(_) => Isolation::Database,
+        }
+    }
+
+    #[track_caller]
     pub(crate) fn driver(&self) -> &Driver<Stream> {
-        self.insider.driver()
+        self.insider().driver()
     }
 
+    #[track_caller]
     pub(crate) fn insider(&self) -> &Insider {
-        &self.insider
+        match &self.door {
+            Door::Transaction { insider, .. } => insider,
+            Door::Database(_) => needs_transaction(),
+        }
     }
 
+    #[track_caller]
     pub(crate) fn recording(&self) -> &Recording {
-        &self.recording
+        match &self.door {
+            Door::Transaction { recording, .. } => recording,
+            Door::Database(_) => needs_transaction(),
+        }
     }
 
     /// Waits for the HTTP requests in flight: for those of tasks that the test spawned and didn't await.
@@ -218,6 +273,15 @@ impl LiveServer {
         );
         format!("{scheme}://{}{path}", self.address)
     }
+}
+
+/// What passes by on plain connections isn't seen, and what they commit isn't taken back.
+#[track_caller]
+fn needs_transaction() -> ! {
+    panic!(
+        "queries, checkpoints and faults are those of a shared transaction, and this test has a database of its own; \
+         write `#[isolation(Transaction)]` above it"
+    )
 }
 
 impl fmt::Debug for LiveServer {

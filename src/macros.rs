@@ -39,17 +39,60 @@
 /// }
 /// ```
 ///
+/// `#[isolation(Database)]` gives a test a database of its own, `#[isolation(Transaction)]` the shared transaction, whatever
+/// its case and the environment say: see [`Isolation`](crate::Isolation).
+///
 /// rustfmt leaves the inside of macros alone. A test that is long enough for that to matter can call a function that
 /// isn't inside one.
 #[macro_export]
 macro_rules! live_server {
     ($(
         impl $case:ty {$(
-            $(#[$attribute:meta])*
+            $(#[$($attribute:tt)*])*
             $visibility:vis async fn $name:ident(& $($parameters:tt)*) $(-> $output:ty)? { $($body:tt)* }
         )+}
     )+) => {$($(
-        $(#[$attribute])*
+        $crate::live_server! {
+            @test [::core::option::Option::None] []
+            $(#[$($attribute)*])*
+            impl $case {
+                $visibility async fn $name(& $($parameters)*) $(-> $output)? { $($body)* }
+            }
+        }
+    )+)+};
+
+    // A test. Among its attributes is looked for the one that is ours. Documentation comes in many lines, and a macro can't
+    // call itself too often.
+    (
+        @test [$($isolation:tt)*] [$($kept:tt)*]
+        #[doc = $a:literal] #[doc = $b:literal] #[doc = $c:literal] #[doc = $d:literal]
+        #[doc = $e:literal] #[doc = $f:literal] #[doc = $g:literal] #[doc = $h:literal]
+        $($rest:tt)*
+    ) => {
+        $crate::live_server! {
+            @test [$($isolation)*] [
+                $($kept)*
+                #[doc = $a] #[doc = $b] #[doc = $c] #[doc = $d] #[doc = $e] #[doc = $f] #[doc = $g] #[doc = $h]
+            ]
+            $($rest)*
+        }
+    };
+    (@test [$($isolation:tt)*] [$($kept:tt)*] #[isolation($kind:ident)] $($rest:tt)*) => {
+        $crate::live_server! { @test [::core::option::Option::Some($crate::Isolation::$kind)] [$($kept)*] $($rest)* }
+    };
+    (@test [$($isolation:tt)*] [$($kept:tt)*] #[isolation $($wrong:tt)*] $($rest:tt)*) => {
+        ::core::compile_error!("a test's isolation is written `#[isolation(Database)]` or `#[isolation(Transaction)]`");
+    };
+    (@test [$($isolation:tt)*] [$($kept:tt)*] #[$($attribute:tt)*] $($rest:tt)*) => {
+        $crate::live_server! { @test [$($isolation)*] [$($kept)* #[$($attribute)*]] $($rest)* }
+    };
+    (
+        @test [$($isolation:tt)*] [$($kept:tt)*]
+        impl $case:ty {
+            $visibility:vis async fn $name:ident(& $($parameters:tt)*) $(-> $output:ty)? { $($body:tt)* }
+        }
+    ) => {
+        $($kept)*
         #[::core::prelude::v1::test]
         fn $name() {
             // The method stands inside of the test, so that an attribute of the one covers the other.
@@ -57,12 +100,13 @@ macro_rules! live_server {
             impl $case {
                 $visibility async fn $name(& $($parameters)*) $(-> $output)? { $($body)* }
             }
-            $crate::__private::run(
+            $crate::__private::run_in(
+                $($isolation)*,
                 ::core::concat!(::core::module_path!(), "::", ::core::stringify!($name)),
                 async |case: &mut $case, live: &$crate::LiveServer| case.$name(live).await,
             )
         }
-    )+)+};
+    };
 
     // What gets here is wrong. The first thing that is gets named.
     () => {

@@ -1,9 +1,12 @@
 //! The application's pool: deadpool's own, whose clients speak to a session instead of to a server.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, Runtime};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::{Client, NoTls};
@@ -22,10 +25,19 @@ pub(crate) fn build(
     let manager = Manager::from_connect(
         target.clone(),
         Sessions(driver.clone()),
-        ManagerConfig {
-            recycling_method: config.recycling().clone(),
-        },
+        manager_config(config),
     );
+    of(manager, config)
+}
+
+pub(crate) fn manager_config(config: &Config) -> ManagerConfig {
+    ManagerConfig {
+        recycling_method: config.recycling().clone(),
+    }
+}
+
+/// A pool as the configuration wants it, whatever its clients are.
+pub(crate) fn of(manager: Manager, config: &Config) -> Result<Pool> {
     Pool::builder(manager)
         .max_size(config.size())
         .wait_timeout(Some(config.wait()))
@@ -57,3 +69,48 @@ impl Connect for Sessions {
 }
 
 type Connected = (Client, JoinHandle<()>);
+
+/// An error of this crate as one of the client's, whose only way in is a stream that fails.
+pub(crate) async fn into_client_error(error: Error) -> tokio_postgres::Error {
+    let stream = Failing(Some(error));
+    let mut config = tokio_postgres::Config::new();
+    config.user("nobody").ssl_mode(SslMode::Disable);
+    match config.connect_raw(stream, NoTls).await {
+        Err(error) => error,
+        Ok(_) => unreachable!("nothing is ever written to the stream"),
+    }
+}
+
+struct Failing(Option<Error>);
+
+impl AsyncRead for Failing {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Failing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let error = self.0.take().map_or_else(
+            || io::ErrorKind::BrokenPipe.into(),
+            |error| io::Error::other(error),
+        );
+        Poll::Ready(Err(error))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use crate::case::run;
+pub use crate::case::{run, run_in};
 pub use crate::queries::Capture;
 pub use crate::verdict::Outcome;
 use crate::{Config, Result, Schema, SharedTransaction, database};

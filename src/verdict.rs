@@ -57,6 +57,7 @@ impl Failure {
 #[derive(Default)]
 pub(crate) struct Verdict {
     failures: Vec<Failure>,
+    told: Vec<String>,
     panics: PanicLog,
     recording: Option<Recording>,
     story: Option<String>,
@@ -109,6 +110,11 @@ impl Verdict {
         }
     }
 
+    /// Tells something along with the failure.
+    pub(crate) fn tell(&mut self, words: String) {
+        self.told.push(words);
+    }
+
     /// Whether all is well so far.
     pub(crate) fn is_clean(&self) -> bool {
         self.failures.is_empty()
@@ -141,6 +147,9 @@ impl Verdict {
         }
         for entry in self.panics.entries() {
             let _ = write!(notes, "\nin the server, {}", indented(&entry));
+        }
+        for words in &self.told {
+            let _ = write!(notes, "\n{words}");
         }
         notes
     }

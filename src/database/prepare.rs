@@ -15,20 +15,21 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::code;
+use super::lane::Strategy;
 use super::server::Server;
 use super::session::{Session, into_cause};
 use crate::error::{Error, Result};
 use crate::schema::{self, Script, Step, fingerprint};
 
 /// The database that holds what `steps` make, prepared if it isn't there.
-pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<tokio_postgres::Config> {
+pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<Prepared> {
     let began = Instant::now();
     loop {
         let maintenance = Session::open(server, server.config()).await?;
         let database = Database::named(server, &maintenance.client, steps).await?;
         if database.state(&maintenance.client).await? == State::Ready {
             maintenance.close().await;
-            return Ok(database.config);
+            return Ok(database.into());
         }
         if lock(&maintenance.client, &database).await? {
             // Another process may have prepared it in between.
@@ -36,9 +37,9 @@ pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<tokio_pos
                 State::Ready => {}
                 // A date that can't be set only lets the database be dropped sooner, and it is prepared again.
                 State::NotUsedToday => {
-                    let _ = database
-                        .mark_used(&maintenance.client, &database.name)
-                        .await;
+                    for name in [&database.name, &database.template] {
+                        let _ = database.mark_used(&maintenance.client, name).await;
+                    }
                 }
                 State::Absent => {
                     build(server, &maintenance.client, &database, steps).await?;
@@ -46,7 +47,7 @@ pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<tokio_pos
                 }
             }
             maintenance.close().await;
-            return Ok(database.config);
+            return Ok(database.into());
         }
         // Who prepares may need the connection that this one would wait with.
         maintenance.close().await;
@@ -61,6 +62,22 @@ pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<tokio_pos
     }
 }
 
+/// What a schema has become.
+pub(super) struct Prepared {
+    pub(super) config: tokio_postgres::Config,
+    /// A copy of it, to which nobody connects, as who clones it demands.
+    pub(super) template: String,
+}
+
+impl From<Database> for Prepared {
+    fn from(database: Database) -> Self {
+        Self {
+            config: database.config,
+            template: database.template,
+        }
+    }
+}
+
 /// How long another process may take to prepare.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -70,8 +87,11 @@ const PAUSE: Duration = Duration::from_millis(30);
 /// The database of one schema on one server.
 struct Database {
     name: String,
+    template: String,
     /// Its name until it is complete.
     draft: String,
+    /// That of the template until then.
+    template_draft: String,
     role: String,
     /// Today, as the server says, and as `mark_used` writes it.
     today: String,
@@ -106,13 +126,12 @@ impl Database {
             // Advisory locks belong to a database, so those who connect through another one hold another lock. They
             // must not drop our draft, hence the database's number.
             draft: format!("{name}_draft_{}", row.get::<_, u32>(2)),
+            template_draft: format!("{name}_copy_{}", row.get::<_, u32>(2)),
+            template: format!("{name}_template"),
             name,
             role,
             today: row.get(1),
-            comment: format!(
-                "actix-shareddb: prepared for {}, last used ",
-                schema::package_dir()?.display()
-            ),
+            comment: comment()?,
             config,
         })
     }
@@ -120,9 +139,13 @@ impl Database {
     async fn state(&self, client: &Client) -> Result<State> {
         let rows = client
             .query_typed(
-                "SELECT coalesce(right(pg_catalog.shobj_description(oid, 'pg_database'), 10) = $2, false)
-                FROM pg_catalog.pg_database WHERE datname = $1",
-                &[(&self.name, Type::TEXT), (&self.today, Type::TEXT)],
+                "SELECT bool_and(coalesce(right(pg_catalog.shobj_description(oid, 'pg_database'), 10) = $3, false))
+                FROM pg_catalog.pg_database WHERE datname IN ($1, $2) HAVING count(*) = 2",
+                &[
+                    (&self.name, Type::TEXT),
+                    (&self.template, Type::TEXT),
+                    (&self.today, Type::TEXT),
+                ],
             )
             .await?;
         Ok(match rows.first().map(|row| row.get(0)) {
@@ -135,24 +158,49 @@ impl Database {
     /// Dates the database, so that those that nobody uses any more can be dropped.
     async fn mark_used(&self, client: &Client, name: &str) -> Result<()> {
         let comment = format!("{}{}", self.comment, self.today);
-        let comment = format!(
-            "COMMENT ON DATABASE {} IS {}",
-            escape_identifier(name),
-            escape_literal(&comment)
-        );
-        Ok(client.batch_execute(&comment).await?)
+        Ok(client.batch_execute(&comment_on(name, &comment)).await?)
     }
+}
+
+/// How the comment of all databases of this package begins; the date of their last use follows.
+fn comment() -> Result<String> {
+    let package = schema::package_dir()?;
+    Ok(format!(
+        "actix-shareddb: prepared for {}, last used ",
+        package.display()
+    ))
+}
+
+fn comment_on(name: &str, comment: &str) -> String {
+    format!(
+        "COMMENT ON DATABASE {} IS {}",
+        escape_identifier(name),
+        escape_literal(comment)
+    )
+}
+
+/// Makes a database one of those that are dropped when nobody has used them for long.
+pub(super) async fn date(client: &Client, name: &str) -> Result<()> {
+    let today = "SELECT to_char(current_date, 'YYYY-MM-DD')";
+    let rows = client.query_typed(today, &[]).await?;
+    let today: &str = rows.first().map_or("", |row| row.get(0));
+    let comment = format!("{}{today}", comment()?);
+    Ok(client.batch_execute(&comment_on(name, &comment)).await?)
+}
+
+/// The server's own limits are for applications: here they would end a wait, or a session that has to stay.
+pub(super) async fn lift_limits(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute(
+            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+                WHERE name IN ('statement_timeout', 'idle_session_timeout')",
+        )
+        .await
 }
 
 /// Takes the lock of those who prepare this database, which lasts as long as the session, unless another one has it.
 async fn lock(client: &Client, database: &Database) -> Result<bool> {
-    // The server's own limits are for applications: here they could end the session that holds the lock.
-    client
-        .batch_execute(
-            "SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings
-                WHERE name IN ('statement_timeout', 'idle_session_timeout')",
-        )
-        .await?;
+    lift_limits(client).await?;
     let locked = client
         .query_typed(
             "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))",
@@ -168,33 +216,72 @@ async fn build(
     database: &Database,
     steps: &[Step],
 ) -> Result<()> {
-    let draft = escape_identifier(&database.draft);
-    let drop_draft = format!("DROP DATABASE IF EXISTS {draft} WITH (FORCE)");
-    client.batch_execute(&drop_draft).await?;
+    drop_drafts(client, database).await?;
     client
-        .batch_execute(&format!("CREATE DATABASE {draft}"))
+        .batch_execute(&format!(
+            "CREATE DATABASE {}",
+            escape_identifier(&database.draft)
+        ))
         .await
         .map_err(|error| cannot_create(server, database, error))?;
-    let outcome = fill(server, client, database, steps).await;
+    let outcome = async {
+        fill(server, client, database, steps).await?;
+        copy(client, database).await
+    }
+    .await;
     if outcome.is_err() {
-        // If this fails too, the draft is dropped by the next who prepares. What the user needs is the first error.
-        let _ = client.batch_execute(&drop_draft).await;
+        // If this fails too, the drafts are dropped by the next who prepares. What the user needs is the first error.
+        let _ = drop_drafts(client, database).await;
         return outcome;
     }
-    let name = escape_identifier(&database.name);
-    match client
-        .batch_execute(&format!("ALTER DATABASE {draft} RENAME TO {name}"))
-        .await
-    {
+    // The database itself comes last: it is complete when it has its template.
+    rename(client, &database.template_draft, &database.template).await?;
+    rename(client, &database.draft, &database.name).await
+}
+
+async fn drop_drafts(client: &Client, database: &Database) -> Result<()> {
+    for draft in [&database.draft, &database.template_draft] {
+        client.batch_execute(&drop_statement(draft)).await?;
+    }
+    Ok(())
+}
+
+fn drop_statement(draft: &str) -> String {
+    format!(
+        "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+        escape_identifier(draft)
+    )
+}
+
+async fn rename(client: &Client, draft: &str, name: &str) -> Result<()> {
+    let rename = format!(
+        "ALTER DATABASE {} RENAME TO {}",
+        escape_identifier(draft),
+        escape_identifier(name)
+    );
+    match client.batch_execute(&rename).await {
         // Someone who connects through another database was faster, by much or by little. The two are alike.
         Err(error)
             if error.code() == Some(&SqlState::DUPLICATE_DATABASE)
                 || error.code() == Some(&SqlState::UNIQUE_VIOLATION) =>
         {
-            Ok(client.batch_execute(&drop_draft).await?)
+            Ok(client.batch_execute(&drop_statement(draft)).await?)
         }
         outcome => Ok(outcome?),
     }
+}
+
+/// Copies the draft while nobody is connected to it, as there soon will be tests that are.
+async fn copy(client: &Client, database: &Database) -> Result<()> {
+    let strategy = Strategy::of(client).await?;
+    let create = strategy.create(&database.template_draft, &database.draft);
+    client.batch_execute(&create).await?;
+    let closed = format!(
+        "ALTER DATABASE {} ALLOW_CONNECTIONS false",
+        escape_identifier(&database.template_draft)
+    );
+    client.batch_execute(&closed).await?;
+    database.mark_used(client, &database.template_draft).await
 }
 
 async fn fill(server: &Server, client: &Client, database: &Database, steps: &[Step]) -> Result<()> {

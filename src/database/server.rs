@@ -107,10 +107,6 @@ impl Server {
         self.patience
     }
 
-    pub(super) fn into_config(self) -> tokio_postgres::Config {
-        self.config
-    }
-
     pub(super) fn name(&self) -> &str {
         &self.name
     }

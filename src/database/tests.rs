@@ -1,5 +1,6 @@
 mod failures;
 mod footprint;
+mod lane;
 mod private;
 
 use std::fs::OpenOptions;
@@ -25,6 +26,12 @@ fn steps(schema: &Schema) -> Vec<Step> {
 
 fn name(config: &tokio_postgres::Config) -> String {
     config.get_dbname().expect("a name").to_owned()
+}
+
+/// Without the list of what this process knows, as in a process of its own.
+async fn prepared(server: &Server, steps: &[Step]) -> tokio_postgres::Config {
+    let prepared = prepare::prepare(server, steps).await;
+    prepared.expect("a database").config
 }
 
 async fn count(config: &tokio_postgres::Config, table: &str) -> i64 {
@@ -92,8 +99,7 @@ fn several_processes_prepare_once() {
     let steps = steps(&counting(&private, "processes"));
     let server = server(&private.config("postgres", "postgres"));
     // Without the list of what this process knows, each is as a process of its own.
-    let names =
-        eight_at_once(async || name(&prepare::prepare(&server, &steps).await.expect("a database")));
+    let names = eight_at_once(async || name(&prepared(&server, &steps).await));
     assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
     assert_eq!(runs(&private, "processes"), 1);
 }
@@ -115,11 +121,7 @@ fn those_who_connect_through_different_databases_get_the_same_one() {
     let turn = AtomicUsize::new(0);
     let names = eight_at_once(async || {
         let turn = turn.fetch_add(1, Ordering::Relaxed);
-        name(
-            &prepare::prepare(&servers[turn % 2], &steps)
-                .await
-                .expect("a database"),
-        )
+        name(&prepared(&servers[turn % 2], &steps).await)
     });
     assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
 }
@@ -230,7 +232,7 @@ fn code_runs_once_however_many_processes_start() {
     let steps = steps(&counting_code(&private, "coded"));
     let server = server(&private.config("postgres", "postgres"));
     let databases = eight_at_once(async || {
-        let database = prepare::prepare(&server, &steps).await.expect("a database");
+        let database = prepared(&server, &steps).await;
         (name(&database), count(&database, "coded").await)
     });
     assert!(
@@ -300,13 +302,11 @@ async fn killed_code_leaves_nothing_half_done() {
         Ok(client.batch_execute("CREATE TABLE doomed (a int)").await?)
     });
     // As another process, which has other code by this name.
-    let database = prepare::prepare(&server(&config), &steps(&again))
-        .await
-        .expect("a database");
+    let database = prepared(&server(&config), &steps(&again)).await;
     assert_eq!(count(&database, "doomed WHERE a IS NULL").await, 0);
     assert_eq!(
         private.databases_like(&name(&database)).await,
-        [name(&database)]
+        [name(&database), format!("{}_template", name(&database))]
     );
 }
 
@@ -348,7 +348,7 @@ async fn a_killed_preparer_leaves_nothing_half_done() {
     assert!(draft.starts_with(&name(&database)));
     assert_eq!(
         private.databases_like(&name(&database)).await,
-        [name(&database)]
+        [name(&database), format!("{}_template", name(&database))]
     );
 }
 
@@ -397,7 +397,7 @@ async fn a_database_is_dated_when_it_is_used_again() {
     let private = Private::join();
     let server = server(&private.config("postgres", "postgres"));
     let steps = steps(&Schema::sql("CREATE TABLE dated ()"));
-    let name = name(&prepare::prepare(&server, &steps).await.expect("a database"));
+    let name = name(&prepared(&server, &steps).await);
     let client = private.client("postgres").await;
     let comment = async || -> Option<String> {
         client
@@ -414,6 +414,6 @@ async fn a_database_is_dated_when_it_is_used_again() {
         .batch_execute(&format!("COMMENT ON DATABASE {name} IS NULL"))
         .await
         .expect("no comment");
-    prepare::prepare(&server, &steps).await.expect("a database");
+    prepared(&server, &steps).await;
     assert_eq!(comment().await, Some(dated));
 }

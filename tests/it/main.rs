@@ -14,6 +14,7 @@ mod faults;
 mod handlers;
 mod hints;
 mod kept;
+mod lane;
 mod live;
 mod locks;
 mod notify;

@@ -1,0 +1,136 @@
+//! The committed lane: a test gets a database of its own, cloned from a template, with plain connections to it.
+//!
+//! ```text
+//!  schema ──prepared──> shareddb_<fingerprint>             shared transactions are opened here
+//!             └─cloned─> shareddb_<fingerprint>_template   nobody connects here, as PostgreSQL demands of a template
+//!                          ├──> shareddb_lane_<keeper>_1   one for each test, dropped at its end
+//!                          └──> shareddb_lane_<keeper>_2
+//! ```
+//!
+//! A process has one [`Keeper`] for each server, which makes the clones and drops them. Its sessions bear its name, so that
+//! the server itself tells whether it lives: a clone whose keeper has no session is what a killed process left, and the next
+//! keeper drops it.
+
+mod keeper;
+mod strategy;
+mod template;
+mod url;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use deadpool_postgres::{Connect, Manager, Pool};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+use crate::backend::{self, Tls};
+use crate::config::Config;
+use crate::database;
+use crate::error::Result;
+use crate::pool;
+use crate::schema::Schema;
+use keeper::Clone;
+pub(super) use strategy::Strategy;
+pub(super) use template::Template;
+
+/// A database that belongs to one test.
+///
+/// Dropped without [`end`](Self::end) it is dropped on the server all the same, but nobody waits for that.
+pub(crate) struct OwnDatabase {
+    clone: Clone,
+    target: tokio_postgres::Config,
+    config: Config,
+}
+
+impl fmt::Debug for OwnDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnDatabase")
+            .field("name", &self.clone.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl OwnDatabase {
+    /// Clones the database that the schema and the configuration name, which is prepared first if it has not been.
+    pub(crate) async fn open(schema: &Schema, config: &Config) -> Result<Self> {
+        let template = database::template(schema, config).await?;
+        let clone = keeper::of(&template)?.clone_of(&template).await?;
+        let mut target = template.server.config().clone();
+        target.dbname(clone.name());
+        add_options(&mut target, config);
+        Ok(Self {
+            clone,
+            target,
+            config: config.clone(),
+        })
+    }
+
+    /// A plain pool, as production builds it.
+    pub(crate) fn pool(&self) -> Result<Pool> {
+        let settings = pool::manager_config(&self.config);
+        let manager = match self.config.encryption() {
+            None => Manager::from_config(self.target.clone(), NoTls, settings),
+            Some(tls) => {
+                Manager::from_connect(self.target.clone(), Connections(tls.clone()), settings)
+            }
+        };
+        pool::of(manager, &self.config)
+    }
+
+    /// Where any other client reaches it.
+    pub(crate) fn database_url(&self) -> String {
+        url::of(&self.target, url::Password::Told)
+    }
+
+    /// Drops the database, whoever is connected to it.
+    pub(crate) async fn end(self) -> Result<()> {
+        self.clone.remove().await
+    }
+
+    /// Leaves the database for somebody to look at, and says how.
+    pub(crate) async fn keep(self) -> Result<String> {
+        let name = self.clone.keep().await?;
+        let url = url::of(&self.target, url::Password::Hidden);
+        Ok(format!(
+            "the test's database was kept as {name}, until nobody has used it for a week:\n  psql '{url}'"
+        ))
+    }
+}
+
+/// Lets a wait for a lock end as in a shared transaction. It stands first, so that what the user sets wins.
+fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
+    let own = format!("-c lock_timeout={}ms", config.lock().as_millis());
+    let options = match target.get_options() {
+        Some(options) => format!("{own} {options}"),
+        None => own,
+    };
+    target.options(options);
+    if target.get_application_name().is_none() {
+        target.application_name("actix-shareddb");
+    }
+}
+
+/// Opens connections through the user's own TLS connector.
+struct Connections(Tls);
+
+type Connected = (Client, JoinHandle<()>);
+
+impl Connect for Connections {
+    fn connect(
+        &self,
+        config: &tokio_postgres::Config,
+    ) -> Pin<Box<dyn Future<Output = Result<Connected, tokio_postgres::Error>> + Send + '_>> {
+        let config = config.clone();
+        Box::pin(async move {
+            match backend::client(&config, Some(&self.0)).await {
+                Ok((client, connection)) => {
+                    // Its error reaches whoever uses the client.
+                    let task = tokio::spawn(async move { drop(connection.await) });
+                    Ok((client, task))
+                }
+                Err(error) => Err(pool::into_client_error(error).await),
+            }
+        })
+    }
+}

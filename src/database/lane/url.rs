@@ -1,0 +1,108 @@
+//! The address of a database as a URL, which every PostgreSQL client reads.
+
+use std::fmt::Write as _;
+
+use tokio_postgres::config::{Host, SslMode};
+
+/// Whether the URL is for a program or for people.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Password {
+    Told,
+    Hidden,
+}
+
+pub(super) fn of(config: &tokio_postgres::Config, password: Password) -> String {
+    let mut url = String::from("postgres://");
+    if let Some(user) = config.get_user() {
+        url += &encoded(user.as_bytes());
+        if let (Some(secret), Password::Told) = (config.get_password(), password) {
+            let _ = write!(url, ":{}", encoded(secret));
+        }
+        url.push('@');
+    }
+    // A path of a folder stands among the parameters, where all clients look for it.
+    let mut parameters = Vec::new();
+    let ports = config.get_ports();
+    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+    let mut hosts = Vec::new();
+    for (index, host) in config.get_hosts().iter().enumerate() {
+        match host {
+            Host::Tcp(name) if name.contains(':') => {
+                hosts.push(format!("[{name}]:{}", port(index)))
+            }
+            Host::Tcp(name) => hosts.push(format!("{name}:{}", port(index))),
+            #[cfg(unix)]
+            Host::Unix(folder) => {
+                use std::os::unix::ffi::OsStrExt as _;
+                parameters.push(format!("host={}", encoded(folder.as_os_str().as_bytes())));
+                parameters.push(format!("port={}", port(index)));
+            }
+        }
+    }
+    url += &hosts.join(",");
+    let _ = write!(
+        url,
+        "/{}",
+        encoded(config.get_dbname().unwrap_or_default().as_bytes())
+    );
+    if config.get_ssl_mode() == SslMode::Require {
+        parameters.push("sslmode=require".to_owned());
+    }
+    if !parameters.is_empty() {
+        let _ = write!(url, "?{}", parameters.join("&"));
+    }
+    url
+}
+
+/// Percent-encoded, but for what needs it nowhere.
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for text in [
+            "host=localhost port=5433 user=alice password='p@ss w/rd' dbname=todo",
+            "host=localhost,other port=5433,5434 user=alice dbname='to do'",
+            "host=/var/run/postgresql user=alice dbname=todo",
+            "host=::1 user=alice dbname=todo sslmode=require",
+            "host=localhost dbname=todo",
+        ] {
+            let config: tokio_postgres::Config = text.parse().unwrap();
+            let read: tokio_postgres::Config = of(&config, Password::Told).parse().unwrap();
+            assert_eq!(read.get_hosts(), config.get_hosts(), "{text}");
+            assert_eq!(read.get_user(), config.get_user(), "{text}");
+            assert_eq!(read.get_password(), config.get_password(), "{text}");
+            assert_eq!(read.get_dbname(), config.get_dbname(), "{text}");
+            assert_eq!(read.get_ssl_mode(), config.get_ssl_mode(), "{text}");
+            assert_eq!(
+                read.get_ports().first(),
+                Some(config.get_ports().first().unwrap_or(&5432)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn people_see_no_password() {
+        let config = "host=localhost user=alice password=secret dbname=todo"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            of(&config, Password::Hidden),
+            "postgres://alice@localhost:5432/todo"
+        );
+    }
+}
