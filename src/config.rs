@@ -22,6 +22,27 @@ use crate::backend::{ServerSocket, Tls};
 ///     .pool_size(4)
 ///     .request_timeout(Duration::from_secs(60));
 /// ```
+///
+/// # All knobs
+///
+/// What is written in a `Config` wins over the environment.
+///
+/// | `Config` | environment variable | default |
+/// |---|---|---|
+/// | [`database_url`](Self::database_url) | `DATABASE_URL` | a private server made from the PostgreSQL that is installed |
+/// | | `ACTIX_SHAREDDB_PG_BIN` | where that is installed is looked for |
+/// | [`allow_server`](Self::allow_server) | `ACTIX_SHAREDDB_ALLOW_SERVER` | this machine's servers only |
+/// | [`allow_database`](Self::allow_database) | `ACTIX_SHAREDDB_ALLOW_DATABASE` | none that looks like production |
+/// | [`tls`](Self::tls) | | none |
+/// | [`isolation`](Self::isolation) | `ACTIX_SHAREDDB_ISOLATION` | `transaction` |
+/// | [`keep_on_failure`](Self::keep_on_failure) | `ACTIX_SHAREDDB_KEEP` | no |
+/// | [`lease_timeout`](Self::lease_timeout) | | 2 s |
+/// | [`lock_timeout`](Self::lock_timeout) | | 5 s |
+/// | [`drain_timeout`](Self::drain_timeout) | | 5 s |
+/// | [`request_timeout`](Self::request_timeout) | | 30 s |
+/// | [`pool_size`](Self::pool_size) | | deadpool's |
+/// | [`pool_wait_timeout`](Self::pool_wait_timeout) | | 10 s |
+/// | [`recycling_method`](Self::recycling_method) | | `Fast` |
 #[derive(Clone, Debug)]
 #[must_use = "a configuration does nothing until a test case returns it"]
 pub struct Config {

@@ -99,10 +99,10 @@ impl AsyncWrite for Failing {
         _: &mut Context<'_>,
         _: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let error = self.0.take().map_or_else(
-            || io::ErrorKind::BrokenPipe.into(),
-            |error| io::Error::other(error),
-        );
+        let error = self
+            .0
+            .take()
+            .map_or_else(|| io::ErrorKind::BrokenPipe.into(), io::Error::other);
         Poll::Ready(Err(error))
     }
 

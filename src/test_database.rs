@@ -38,7 +38,7 @@ pub struct TestDatabase(Kind);
 #[derive(Debug)]
 pub(crate) enum Kind {
     Transaction(Box<SharedTransaction>),
-    Database(OwnDatabase),
+    Database(Box<OwnDatabase>),
 }
 
 impl TestDatabase {
@@ -53,7 +53,9 @@ impl TestDatabase {
             Isolation::Transaction => {
                 Kind::Transaction(Box::new(SharedTransaction::open(schema, config).await?))
             }
-            Isolation::Database => Kind::Database(OwnDatabase::open(schema, config).await?),
+            Isolation::Database => {
+                Kind::Database(Box::new(OwnDatabase::open(schema, config).await?))
+            }
         }))
     }
 

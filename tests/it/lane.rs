@@ -351,7 +351,7 @@ async fn shared_transactions_and_databases_go_together() {
         .await
         .unwrap();
     let own = TestDatabase::open(&schema, &committed).await.unwrap();
-    assert_eq!(count(&**own.pool().unwrap().get().await.unwrap()).await, 0);
+    assert_eq!(count(&own.pool().unwrap().get().await.unwrap()).await, 0);
     own.end().await.unwrap();
     assert_eq!(count(&client).await, 1);
     drop(client);

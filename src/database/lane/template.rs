@@ -36,7 +36,7 @@ impl Template {
         // What isn't named is named like the user, by PostgreSQL's rule.
         let model = config
             .get_dbname()
-            .or(config.get_user())
+            .or_else(|| config.get_user())
             .unwrap_or("postgres");
         Self {
             model: model.to_owned(),

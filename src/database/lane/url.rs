@@ -23,12 +23,18 @@ pub(super) fn of(config: &tokio_postgres::Config, password: Password) -> String 
     // A path of a folder stands among the parameters, where all clients look for it.
     let mut parameters = Vec::new();
     let ports = config.get_ports();
-    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+    let port = |index: usize| {
+        ports
+            .get(index)
+            .or_else(|| ports.first())
+            .copied()
+            .unwrap_or(5432)
+    };
     let mut hosts = Vec::new();
     for (index, host) in config.get_hosts().iter().enumerate() {
         match host {
             Host::Tcp(name) if name.contains(':') => {
-                hosts.push(format!("[{name}]:{}", port(index)))
+                hosts.push(format!("[{name}]:{}", port(index)));
             }
             Host::Tcp(name) => hosts.push(format!("{name}:{}", port(index))),
             #[cfg(unix)]

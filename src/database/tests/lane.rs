@@ -131,8 +131,14 @@ async fn what_killed_processes_have_left_is_dropped_and_nothing_else() {
 
     assert!(orphan.batch_execute("SELECT 1").await.is_err());
     assert_eq!(private.databases_like(&left).await.len(), 0);
-    assert_eq!(private.databases_like(&used).await, [used.clone()]);
-    assert_eq!(private.databases_like(&kept).await, [kept.clone()]);
+    assert_eq!(
+        private.databases_like(&used).await,
+        std::slice::from_ref(&used)
+    );
+    assert_eq!(
+        private.databases_like(&kept).await,
+        std::slice::from_ref(&kept)
+    );
     drop(alive);
     client
         .batch_execute(&format!("DROP DATABASE {used}"))
