@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use actix_shareddb::{__private, Config, Schema, SharedTransaction};
+use actix_shareddb::{__private, Config, Isolation, Schema, SharedTransaction, TestDatabase};
 use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -372,22 +372,16 @@ impl<'a> Stage<'a> {
 }
 
 /// Plays a scenario on both sides, and compares what the clients got.
+///
+/// With `ACTIX_SHAREDDB_ISOLATION=database`, a database of a test's own takes the place of the shared transaction.
 pub(crate) async fn same(scenario: impl AsyncFn(&mut Stage<'_>)) {
     Database::with(SCHEMA, async |database| {
-        let committed = database.counts().await;
-
-        let transaction = database.open().await;
-        let mut stage = Stage::shared(database, &transaction);
-        stage.committed = Some(committed.clone());
-        play(&scenario, &mut stage).await;
-        let shared = stage.close().await;
-        transaction
-            .rollback()
-            .await
-            .expect("the transaction was ours to the end");
-        assert_eq!(committed, database.counts().await, "something was left");
-        database.restart_sequences().await;
-
+        let variable = std::env::var("ACTIX_SHAREDDB_ISOLATION");
+        let shared = if variable.is_ok_and(|value| value == "database") {
+            in_a_clone(&scenario).await
+        } else {
+            in_a_transaction(&scenario, database).await
+        };
         let mut stage = Stage::plain(database);
         play(&scenario, &mut stage).await;
         let plain = stage.close().await;
@@ -396,6 +390,45 @@ pub(crate) async fn same(scenario: impl AsyncFn(&mut Stage<'_>)) {
         }
     })
     .await;
+}
+
+async fn in_a_transaction(
+    scenario: &impl AsyncFn(&mut Stage<'_>),
+    database: &Database,
+) -> Vec<String> {
+    let committed = database.counts().await;
+    let transaction = database.open().await;
+    let mut stage = Stage::shared(database, &transaction);
+    stage.committed = Some(committed.clone());
+    play(scenario, &mut stage).await;
+    let shared = stage.close().await;
+    transaction
+        .rollback()
+        .await
+        .expect("the transaction was ours to the end");
+    assert_eq!(committed, database.counts().await, "something was left");
+    database.restart_sequences().await;
+    shared
+}
+
+async fn in_a_clone(scenario: &impl AsyncFn(&mut Stage<'_>)) -> Vec<String> {
+    let config = Config::new().isolation(Isolation::Database);
+    let own = TestDatabase::open(&Schema::sql(SCHEMA), &config)
+        .await
+        .expect("the database is cloned");
+    let mut config: tokio_postgres::Config =
+        own.database_url().unwrap().parse().expect("it is a URL");
+    config.application_name("it");
+    let database = Database {
+        name: config.get_dbname().unwrap().to_owned(),
+        observer: connect(&config).await,
+        config,
+    };
+    let mut stage = Stage::plain(&database);
+    play(scenario, &mut stage).await;
+    let transcript = stage.close().await;
+    own.end().await.expect("the database is dropped");
+    transcript
 }
 
 /// Plays a scenario whose outcome PostgreSQL itself can't have on the shared side alone, and gives its transcript.

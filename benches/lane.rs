@@ -1,0 +1,201 @@
+//! What the database below the tests costs: one of a test's own beside one that is cloned by hand, a shared transaction in few
+//! tables beside one in many, and the first test of a run.
+//!
+//! `cargo bench --bench lane` uses `DATABASE_URL` or the embedded PostgreSQL. Both sides of a comparison take turns, so that a
+//! change in the machine's speed hits both; the figures are medians. `-- clones`, `-- tables` and `-- first` run one part.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark prints, and stops where something fails"
+)]
+
+use std::env;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actix_shareddb::__private::resolve;
+use actix_shareddb::{Config, Isolation, Schema, SharedTransaction, TestDatabase};
+use tokio_postgres::NoTls;
+
+fn main() {
+    let is_asked_for = |part: &str| env::args().any(|argument| argument == part);
+    if is_asked_for(CHILD) {
+        return block_on(one_transaction(&schema(10)));
+    }
+    println!("medians; a ratio compares the two medians of one line\n");
+    let parts: [(&str, fn()); 3] = [("first", first), ("clones", clones), ("tables", tables)];
+    let all = !parts.iter().any(|(name, _)| is_asked_for(name));
+    for (name, run) in parts {
+        if all || is_asked_for(name) {
+            run();
+        }
+    }
+}
+
+/// Tables as applications have them: a key, a unique column, a reference, an index.
+fn schema(tables: usize) -> Schema {
+    Schema::sql(format!(
+        "DO $$ BEGIN FOR i IN 1..{tables} LOOP
+            EXECUTE format('CREATE TABLE t%s (id serial PRIMARY KEY, name text UNIQUE, other int)', i);
+            EXECUTE format('CREATE INDEX ON t%s (other)', i);
+        END LOOP; END $$;
+        INSERT INTO t1 (name) SELECT 'row ' || n FROM generate_series(1, 1000) n;"
+    ))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(future)
+}
+
+// ---- A database of a test's own ----
+
+fn clones() {
+    block_on(async {
+        for (tables, rounds) in [(10, 15), (200, 7)] {
+            let schema = schema(tables);
+            let config = Config::new().isolation(Isolation::Database).pool_size(1);
+            let prepared = resolve(&schema, &config).await.unwrap();
+            let (mut own, mut by_hand) = (Vec::new(), Vec::new());
+            for _ in 0..rounds {
+                let start = Instant::now();
+                let database = TestDatabase::open(&schema, &config).await.unwrap();
+                let pool = database.pool().unwrap();
+                pool.get()
+                    .await
+                    .unwrap()
+                    .batch_execute("SELECT 1")
+                    .await
+                    .unwrap();
+                drop(pool);
+                database.end().await.unwrap();
+                own.push(milliseconds(start));
+                let start = Instant::now();
+                clone_by_hand(&prepared).await;
+                by_hand.push(milliseconds(start));
+            }
+            compare(
+                &format!("own database, {tables} tables, ms"),
+                "CREATE DATABASE by hand",
+                &own,
+                &by_hand,
+            );
+        }
+    });
+}
+
+/// As everybody would write it.
+async fn clone_by_hand(template: &tokio_postgres::Config) {
+    let mut config = template.clone();
+    let (admin, connection) = config.dbname("postgres").connect(NoTls).await.unwrap();
+    let admin_task = tokio::spawn(connection);
+    let create = format!(
+        "CREATE DATABASE by_hand TEMPLATE {}",
+        template.get_dbname().unwrap()
+    );
+    admin.batch_execute(&create).await.unwrap();
+    let (client, connection) = config.dbname("by_hand").connect(NoTls).await.unwrap();
+    let task = tokio::spawn(connection);
+    client.batch_execute("SELECT 1").await.unwrap();
+    drop(client);
+    task.await.unwrap().unwrap();
+    admin
+        .batch_execute("DROP DATABASE by_hand WITH (FORCE)")
+        .await
+        .unwrap();
+    drop(admin);
+    admin_task.await.unwrap().unwrap();
+}
+
+// ---- Few tables and many ----
+
+async fn one_transaction(schema: &Schema) {
+    let transaction = SharedTransaction::open(schema, &Config::new())
+        .await
+        .unwrap();
+    let client = transaction.pool().unwrap().get().await.unwrap();
+    let insert = "INSERT INTO t1 (name) VALUES ('one more')";
+    client.batch_execute(insert).await.unwrap();
+    drop(client);
+    transaction.rollback().await.unwrap();
+}
+
+fn tables() {
+    block_on(async {
+        let (few, many) = (schema(10), schema(1000));
+        let (mut in_few, mut in_many) = (Vec::new(), Vec::new());
+        for round in 0..301 {
+            for (schema, times) in [(&few, &mut in_few), (&many, &mut in_many)] {
+                let start = Instant::now();
+                one_transaction(schema).await;
+                // The first ones prepare and connect.
+                if round > 0 {
+                    times.push(milliseconds(start));
+                }
+            }
+        }
+        compare(
+            "transaction, 1000 tables, ms",
+            "10 tables",
+            &in_many,
+            &in_few,
+        );
+    });
+}
+
+// ---- The first test of a run ----
+
+const CHILD: &str = "child-of-first";
+
+/// A process that is started, opens a transaction, and ends; the server runs already.
+fn first() {
+    let run = || {
+        let status = Command::new(env::current_exe().unwrap())
+            .arg(CHILD)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    let timed = |rounds, pause| {
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            thread::sleep(pause);
+            let start = Instant::now();
+            run();
+            times.push(milliseconds(start));
+        }
+        median(&times)
+    };
+    run();
+    let running = timed(15, Duration::ZERO);
+    println!("{:<32} {running:>9.2}", "first transaction of a run, ms");
+    // This process holds no embedded server yet, so that each of these has to start it.
+    if env::var_os("DATABASE_URL").is_none() {
+        let stopped = timed(3, STOPPED);
+        println!("{:<32} {stopped:>9.2}", "the same, server stopped, ms");
+    }
+}
+
+/// After so long, the embedded server has stopped.
+const STOPPED: Duration = Duration::from_secs(8);
+
+// ---- Figures ----
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+fn compare(what: &str, other: &str, ours: &[f64], theirs: &[f64]) {
+    let (ours, theirs) = (median(ours), median(theirs));
+    println!(
+        "{what:<32} {ours:>9.2}   {other:<24} {theirs:>9.2}   ratio {:.2}",
+        ours / theirs
+    );
+}
