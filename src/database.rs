@@ -64,10 +64,13 @@ impl Database {
             None => Server::embedded(config).await?,
         };
         let Some(steps) = &self.steps else {
-            return Ok(Found {
-                config: server.config().clone(),
-                template: Template::existing(server),
-            });
+            let config = server.config().clone();
+            let template = match self.url {
+                Some(_) => Template::existing(server),
+                // Nothing is ever committed to the private server's own database, so it is as this one is.
+                None => Template::prepared(server, "postgres", "template0".to_owned()),
+            };
+            return Ok(Found { config, template });
         };
         let Prepared { config, template } = prepare::prepare(&server, steps).await?;
         let model = config.get_dbname().unwrap_or_default();
