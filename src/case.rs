@@ -84,8 +84,8 @@ use crate::{Config, Isolation, LiveServer, Pool, Result, Schema, TestDatabase};
 /// failed ends with what it did: its HTTP requests, the statements that each of them ran, and, if there were any when it
 /// failed, the transaction blocks that were open and those who waited:
 ///
-/// With `ACTIX_SHAREDDB_ON_FAILURE=pause` in the environment it also waits before anything is taken back, and prints the addresses
-/// of its server and of its transaction, for `curl` and `psql`. A line on standard input, or SIGUSR1, goes on.
+/// With `ACTIX_SHAREDDB_ON_FAILURE=pause` in the environment it also waits before anything is taken back, and prints the
+/// addresses of its server and of its transaction, for `curl` and `psql`. A line on standard input, or SIGUSR1, goes on.
 ///
 /// ```text
 /// what the test did, and its SQL:

@@ -1,8 +1,7 @@
 //! What a test case may set: which server, how long to wait, how large a pool.
 
-use std::env;
-use std::fmt;
 use std::time::Duration;
+use std::{env, fmt};
 
 use deadpool_postgres::{PoolConfig, RecyclingMethod};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -23,9 +22,7 @@ use crate::backend::{ServerSocket, Tls};
 ///     .request_timeout(Duration::from_secs(60));
 /// ```
 ///
-/// # All knobs
-///
-/// What is written in a `Config` wins over the environment.
+/// These are all knobs. What is written in a `Config` wins over the environment.
 ///
 /// | `Config` | environment variable | default |
 /// |---|---|---|
@@ -36,6 +33,8 @@ use crate::backend::{ServerSocket, Tls};
 /// | [`tls`](Self::tls) | | none |
 /// | [`isolation`](Self::isolation) | `ACTIX_SHAREDDB_ISOLATION` | `transaction` |
 /// | [`keep_on_failure`](Self::keep_on_failure) | `ACTIX_SHAREDDB_KEEP` | no |
+/// | [`hint`](Self::hint), [`deny`](Self::deny) | | none |
+/// | (to look at a failed test) | `ACTIX_SHAREDDB_ON_FAILURE` | goes on |
 /// | [`lease_timeout`](Self::lease_timeout) | | 2 s |
 /// | [`lock_timeout`](Self::lock_timeout) | | 5 s |
 /// | [`drain_timeout`](Self::drain_timeout) | | 5 s |
@@ -351,8 +350,8 @@ impl Config {
     }
 
     /// Whether a live-server test that fails leaves its database, if it has one of its own ([`Isolation::Database`]). Its name,
-    /// and how to look into it with `psql`, is told with the failure. It is dropped when nobody has used it for a week. Default:
-    /// if the environment variable `ACTIX_SHAREDDB_KEEP` is `1`.
+    /// and how to look into it with `psql`, is told with the failure. It is dropped when nobody has used it for a week.
+    /// Default: if the environment variable `ACTIX_SHAREDDB_KEEP` is `1`.
     ///
     /// ```
     /// use actix_shareddb::Config;

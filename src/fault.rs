@@ -230,8 +230,8 @@ impl LiveServer {
     /// ```
     ///
     /// The next statement that is meant meets the fault, or the [nth](Faults::nth). Each statement meets one at the most, that
-    /// which was ordered first. A `ROLLBACK` never does, nor does what fails anyway in a transaction that has failed. The test's own
-    /// statements, by [`pool`](Self::pool), aren't meant.
+    /// which was ordered first. A `ROLLBACK` never does, nor does what fails anyway in a transaction that has failed. The test's
+    /// own statements, by [`pool`](Self::pool), aren't meant.
     pub fn faults(&self) -> Faults {
         Faults::new(self.driver(), |origin| origin == Origin::Server)
     }

@@ -61,14 +61,15 @@
 //!
 //! # What was run
 //!
-//! [`LiveServer::queries`] has every statement of a test, with its parameters, its outcome, and the HTTP request that it was run
-//! for. [`assert_num_queries!`] counts those of a block. A test that fails prints them all; see
+//! [`LiveServer::queries`] has every statement of a test, with its parameters, its outcome, and the HTTP request that it was
+//! run for. [`assert_num_queries!`] counts those of a block. A test that fails prints them all; see
 //! [`LiveServerTestCase`].
 //!
 //! # Many cases, and bad luck
 //!
-//! [`LiveServer::checkpoint`] remembers the rows, and [`restore`](LiveServer::restore) goes back to them, so that many cases start
-//! from the same state. [`LiveServer::faults`] makes a statement of the application fail, come late or lose its connection.
+//! [`LiveServer::checkpoint`] remembers the rows, and [`restore`](LiveServer::restore) goes back to them, so that many cases
+//! start from the same state. [`LiveServer::faults`] makes a statement of the application fail, come late or lose its
+//! connection.
 //!
 //! # How it works
 //!

@@ -52,7 +52,7 @@ enum Door {
     Transaction {
         entrance: Arc<Entrance>,
         recording: Recording,
-        insider: Insider,
+        insider: Box<Insider>,
     },
     Database(String),
 }
@@ -70,7 +70,7 @@ impl LiveServer {
                 let exchanges = recording.exchanges().clone();
                 let door = Door::Transaction {
                     entrance: Arc::clone(transaction.entrance()),
-                    insider: transaction.insider(),
+                    insider: Box::new(transaction.insider()),
                     recording,
                 };
                 (door, exchanges)

@@ -6,7 +6,8 @@
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
 //! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
 //! [`script`] (it is sent), with what [`inject`] puts around it, [`cancel`] (it is given up), [`reply`] (it is answered),
-//! [`notify`] (others hear of it). [`fault`] is what may happen to it, [`checkpoint`] goes back, [`picture`] shows how things stand.
+//! [`notify`] (others hear of it). [`fault`] is what may happen to it, [`checkpoint`] goes back, [`picture`] shows how things
+//! stand.
 
 mod cancel;
 mod checkpoint;

@@ -1,8 +1,8 @@
 //! Random sessions over a model of a server, against what each of them would see on a server of its own.
 //!
 //! A session sends what drivers send, and what they don't: pipelines without a Sync, messages that are cut short, names that
-//! are taken. The model knows nothing of how the multiplexer schedules. Whatever is sent when, in which pieces and in which order:
-//! each client gets the very replies that it gets alone, in order; what was acknowledged stays and what was rolled back
+//! are taken. The model knows nothing of how the multiplexer schedules. Whatever is sent when, in which pieces and in which
+//! order: each client gets the very replies that it gets alone, in order; what was acknowledged stays and what was rolled back
 //! goes; nobody is left waiting; and the outer transaction doesn't end.
 //!
 //! `MUX_CASES` runs more cases than the usual, `MUX_SEED` begins with another one. A failure prints its seed and the
