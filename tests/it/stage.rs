@@ -498,8 +498,23 @@ pub(crate) fn difference(plain: &[String], shared: &[String]) -> Option<String> 
     Some(text)
 }
 
-/// The lines that both have, as pairs of indices: a longest common subsequence.
+/// The lines that both have, as pairs of indices: a longest common subsequence. Of long transcripts only where they begin
+/// to differ is compared, which would take for ever otherwise.
 fn common(plain: &[String], shared: &[String]) -> Vec<(usize, usize)> {
+    let same = plain
+        .iter()
+        .zip(shared)
+        .take_while(|(left, right)| left == right);
+    let start = same.count();
+    let rest = |lines: &[String]| lines.len().min(start + 1000);
+    let rest = (&plain[start..rest(plain)], &shared[start..rest(shared)]);
+    let pairs = common_rest(rest.0, rest.1)
+        .into_iter()
+        .map(|(i, j)| (start + i, start + j));
+    (0..start).map(|at| (at, at)).chain(pairs).collect()
+}
+
+fn common_rest(plain: &[String], shared: &[String]) -> Vec<(usize, usize)> {
     let mut lengths = vec![vec![0_u32; shared.len() + 1]; plain.len() + 1];
     for i in (0..plain.len()).rev() {
         for j in (0..shared.len()).rev() {
