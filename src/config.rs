@@ -61,6 +61,7 @@ pub struct Config {
     denied: Vec<Hint>,
     isolation: Option<Isolation>,
     keep_on_failure: Option<bool>,
+    deny_isolation_levels: bool,
 }
 
 impl Default for Config {
@@ -82,6 +83,7 @@ impl Default for Config {
             denied: Vec::new(),
             isolation: None,
             keep_on_failure: None,
+            deny_isolation_levels: false,
         }
     }
 }
@@ -363,6 +365,20 @@ impl Config {
         self
     }
 
+    /// Whether it is an error (0A000) to ask for the isolation levels `REPEATABLE READ` and `SERIALIZABLE`. In a shared
+    /// transaction they are accepted and told by `SHOW`, but not exercised, as there is nobody to be isolated from, and the
+    /// client gets a warning. A suite that relies on them may want to be stopped instead. Default: no.
+    ///
+    /// ```
+    /// use actix_shareddb::Config;
+    ///
+    /// let config = Config::new().deny_isolation_levels(true);
+    /// ```
+    pub fn deny_isolation_levels(mut self, deny: bool) -> Self {
+        self.deny_isolation_levels = deny;
+        self
+    }
+
     pub(crate) fn isolated(&self) -> Option<Isolation> {
         self.isolation
     }
@@ -416,6 +432,10 @@ impl Config {
         self.pool_wait_timeout
     }
 
+    pub(crate) fn denies_levels(&self) -> bool {
+        self.deny_isolation_levels
+    }
+
     pub(crate) fn recycling(&self) -> &RecyclingMethod {
         &self.recycling_method
     }
@@ -450,6 +470,7 @@ mod tests {
         assert_eq!(config.wait(), Duration::from_secs(10));
         assert!(matches!(config.recycling(), RecyclingMethod::Fast));
         assert_eq!(config.isolated(), None);
+        assert!(!config.denies_levels());
     }
 
     #[test]
@@ -468,7 +489,8 @@ mod tests {
             .pool_wait_timeout(Duration::from_secs(105))
             .recycling_method(RecyclingMethod::Verified)
             .isolation(Isolation::Database)
-            .keep_on_failure(true);
+            .keep_on_failure(true)
+            .deny_isolation_levels(true);
         assert_eq!(config.url(), Some("postgres://localhost/todo"));
         assert_eq!(config.allowed_servers(), ["one", "two"]);
         assert_eq!(config.allowed_databases(), ["three"]);
@@ -482,6 +504,7 @@ mod tests {
         assert!(matches!(config.recycling(), RecyclingMethod::Verified));
         assert_eq!(config.isolated(), Some(Isolation::Database));
         assert!(config.keeps());
+        assert!(config.denies_levels());
     }
 
     #[test]

@@ -96,7 +96,8 @@
 //!
 //! * Sequences are not rolled back, which is PostgreSQL's nature: ids differ from run to run.
 //! * `now()` stands still for the whole test, as it does in any transaction; `clock_timestamp()` moves.
-//! * Two transaction blocks never run at the same time, so isolation levels are accepted and not exercised.
+//! * Two transaction blocks never run at the same time, so isolation levels are accepted, warned of and not exercised.
+//!   [`Config::deny_isolation_levels`] makes an error of them.
 //! * What belongs to a connection is shared: temporary tables and advisory locks. Settings are not, if the text of the
 //!   statement names them: `set_config($1, $2, true)` sets for all.
 //! * What triggers and functions notify is not delivered, because the outer transaction is never committed. `NOTIFY` and

@@ -11,7 +11,7 @@ use crate::backend::{Answer, Backend, Queue, Tls};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mux::message::{Message, to_backend};
-use crate::mux::{Deferral, own};
+use crate::mux::{Deferral, own, redirect};
 
 /// A connection on which the multiplexer may begin the outer transaction.
 pub(crate) struct Ready {
@@ -66,6 +66,8 @@ async fn constraints(backend: &mut Backend, mut messages: Vec<Message>) -> Resul
     if backend.major_version() >= 17 {
         messages.push(to_backend::query(b"SET transaction_timeout = 0"));
     }
+    let modes = format!("SELECT {}", redirect::default_modes());
+    messages.push(to_backend::query(modes.as_bytes()));
     messages.push(to_backend::query(DEFERRABLE.as_bytes()));
     let answers = backend.exchange(&messages).await?;
     if let Some(error) = answers.iter().find_map(Answer::error) {

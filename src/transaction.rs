@@ -91,7 +91,8 @@ impl SharedTransaction {
             deferral.clone(),
             config.lease(),
             Instant::now(),
-        );
+        )
+        .deny_isolation_levels(config.denies_levels());
         let cancels = canceller.clone();
         let driver = Driver::new(mux, backend.stream, config.lease(), move |done| {
             cancels.cancel_aside(done);

@@ -30,8 +30,9 @@
 //! knows no messages, no sessions and no queue; it is asked twice about each step, once ahead of time with what will
 //! hold if everything succeeds (to write a pipeline), once when the backend's reply has come (to know).
 
-use super::command::{Characteristics, ROLLBACK};
+use super::command::{Characteristics, Command, IsolationLevel, ROLLBACK};
 use super::message::to_session::Report;
+use super::modes::Modes;
 
 /// A session's transaction, as its client sees it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,8 +40,8 @@ pub(crate) enum Block {
     /// No transaction: the next statement begins one.
     #[default]
     None,
-    /// The implicit transaction of a batch outside a block has begun.
-    Implicit,
+    /// The implicit transaction of a batch outside a block.
+    Implicit(Transaction),
     /// BEGIN has been seen.
     Open(Open),
 }
@@ -49,7 +50,7 @@ impl Block {
     /// The transaction status that the session's client is shown.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::None | Self::Implicit => b'I',
+            Self::None | Self::Implicit(_) => b'I',
             Self::Open(open) if open.failed => b'E',
             Self::Open(_) => b'T',
         }
@@ -61,7 +62,12 @@ impl Block {
 
     /// It holds work on the backend.
     pub(crate) fn holds_backend(&self) -> bool {
-        matches!(self, Self::Open(open) if open.started)
+        matches!(self, Self::Open(open) if open.transaction.started)
+    }
+
+    /// The backend works on an implicit transaction.
+    pub(crate) fn is_implicit(&self) -> bool {
+        matches!(self, Self::Implicit(transaction) if transaction.started)
     }
 
     /// A batch was refused before it reached the backend.
@@ -75,14 +81,19 @@ impl Block {
 /// An open transaction block.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Open {
-    /// Something was sent to the backend since BEGIN, so the standing savepoint guards this block.
-    pub(crate) started: bool,
-    /// The backend was told of the modes.
-    pub(crate) in_mode: bool,
+    transaction: Transaction,
     /// A statement failed; only the end of the block or ROLLBACK TO a savepoint helps.
-    pub(crate) failed: bool,
-    /// The modes that BEGIN asked for.
-    pub(crate) modes: Characteristics,
+    failed: bool,
+}
+
+/// A transaction, whether a block or not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Transaction {
+    /// Something of it was sent to the backend, so the standing savepoint guards it.
+    started: bool,
+    /// The backend was told of the modes.
+    in_mode: bool,
+    modes: Modes,
 }
 
 /// The standing savepoint: what the work since it was set is worth, and how deep it stands.
@@ -193,7 +204,8 @@ pub(crate) enum Move {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Prologue {
     pub(crate) moves: &'static [Move],
-    pub(crate) read_only: Option<bool>,
+    /// The modes, unless the backend knows them or needs none yet.
+    pub(crate) modes: Option<Characteristics>,
 }
 
 /// What a client is told about a control statement that succeeded.
@@ -206,13 +218,6 @@ pub(crate) struct Done {
 impl Done {
     pub(crate) fn new(tag: &'static str) -> Self {
         Self { tag, warning: None }
-    }
-
-    fn warned(tag: &'static str, code: &'static str, message: &str) -> Self {
-        Self {
-            tag,
-            warning: Some(Report::warning(code, message)),
-        }
     }
 }
 
@@ -229,23 +234,38 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// A message is about to be sent: begins the transaction it belongs to, and says what must precede it. The settings
-    /// are handed over where no ROLLBACK TO reaches them: when the standing savepoint is released, before it is set.
-    pub(crate) fn start(&mut self, hands_over: bool) -> Option<Prologue> {
-        let read_only = match &mut self.block {
-            Block::Implicit => return None,
-            Block::Open(open) if open.started && open.in_mode => return None,
-            Block::Open(open) => {
-                open.started = true;
-                open.in_mode = true;
-                open.modes.read_only
-            }
-            Block::None => {
-                self.block = Block::Implicit;
-                None
-            }
-        };
+    /// are handed over where no ROLLBACK TO reaches them: when the standing savepoint is released, before it is set. A message
+    /// of our own needs no modes, which may still change.
+    pub(crate) fn start(&mut self, hands_over: bool, in_mode: bool) -> Option<Prologue> {
+        if self.block == Block::None {
+            self.block = Block::Implicit(Transaction::default());
+        }
+        let transaction = self.transaction_mut()?;
+        let tells = in_mode && !transaction.in_mode;
+        if transaction.started && !tells {
+            return None;
+        }
+        transaction.started = true;
+        transaction.in_mode |= in_mode;
+        let modes = tells.then(|| transaction.modes.asked());
         let moves = self.move_guard(hands_over);
-        Some(Prologue { moves, read_only })
+        Some(Prologue { moves, modes })
+    }
+
+    fn transaction_mut(&mut self) -> Option<&mut Transaction> {
+        match &mut self.block {
+            Block::None => None,
+            Block::Implicit(transaction) => Some(transaction),
+            Block::Open(open) => Some(&mut open.transaction),
+        }
+    }
+
+    fn transaction(&self) -> Option<&Transaction> {
+        match &self.block {
+            Block::None => None,
+            Block::Implicit(transaction) => Some(transaction),
+            Block::Open(open) => Some(&open.transaction),
+        }
     }
 
     /// Makes the standing savepoint guard what comes next.
@@ -289,48 +309,78 @@ impl Standing {
         let failed = status == b'E';
         match &mut self.block {
             Block::None => {}
-            Block::Implicit if failed => self.finish(Work::Undone),
-            Block::Implicit => self.finish(match executed {
+            Block::Implicit(_) if failed => self.finish(Work::Undone),
+            Block::Implicit(_) => self.finish(match executed {
                 Executed::Nothing => Work::None,
                 Executed::Plain => Work::Plain,
                 Executed::Anything => Work::Kept,
             }),
             // A block in which nothing ran has no business with the backend's status.
-            Block::Open(open) if !open.started => {}
+            Block::Open(open) if !open.transaction.started => {}
             Block::Open(open) => open.failed = failed,
         }
     }
 
-    /// BEGIN, START TRANSACTION.
+    /// BEGIN, START TRANSACTION. Within a block PostgreSQL warns, and obeys the modes all the same.
     pub(crate) fn begin(
         &mut self,
         tag: &'static str,
         modes: Characteristics,
     ) -> Result<Done, Report> {
-        let started = match &mut self.block {
-            Block::Open(open) if open.failed => return Err(aborted()),
-            Block::Open(open) => {
-                // PostgreSQL warns, and obeys the modes all the same.
-                if modes.read_only == Some(true) {
-                    open.modes.read_only = modes.read_only;
-                    open.in_mode = false;
-                }
-                return Ok(Done::warned(
-                    tag,
-                    ACTIVE_SQL_TRANSACTION,
-                    "there is already a transaction in progress",
-                ));
-            }
-            Block::Implicit => true,
-            Block::None => false,
-        };
+        if self.is_failed() {
+            return Err(aborted());
+        }
+        let mut transaction = self.transaction().cloned().unwrap_or_default();
+        transaction.set_modes(modes)?;
         self.block = Block::Open(Open {
-            started,
-            in_mode: started && modes.read_only.is_none(),
+            transaction,
             failed: false,
-            modes,
         });
         Ok(Done::new(tag))
+    }
+
+    /// SET TRANSACTION, or a SET of one of the modes.
+    pub(crate) fn set_modes(
+        &mut self,
+        tag: &'static str,
+        modes: Characteristics,
+    ) -> Result<Done, Report> {
+        if self.is_failed() {
+            return Err(aborted());
+        }
+        if self.block == Block::None {
+            self.block = Block::Implicit(Transaction::default());
+        }
+        if let Some(transaction) = self.transaction_mut() {
+            transaction.set_modes(modes)?;
+        }
+        Ok(Done::new(tag))
+    }
+
+    /// Whether the transaction is to be READ ONLY or READ WRITE, where the backend must be asked at once.
+    pub(crate) fn sets_read_only(&self, modes: Characteristics) -> Option<bool> {
+        self.transaction()?.sets_read_only(modes)
+    }
+
+    /// The isolation level that the transaction was asked for.
+    pub(crate) fn isolation(&self) -> Option<IsolationLevel> {
+        self.transaction()?.modes.asked().isolation
+    }
+
+    /// A statement is about to run that reads or writes. Says whether it is the first.
+    pub(crate) fn query(&mut self) -> bool {
+        self.transaction_mut()
+            .is_some_and(|transaction| transaction.modes.query())
+    }
+
+    /// A statement about a savepoint has succeeded.
+    pub(crate) fn note(&mut self, command: &Command) {
+        if let Some(transaction) = self.transaction_mut() {
+            transaction.modes.note(command);
+        }
+        if let (Command::RollbackTo(_), Block::Open(open)) = (command, &mut self.block) {
+            open.failed = false;
+        }
     }
 
     /// COMMIT, END.
@@ -355,10 +405,11 @@ impl Standing {
     ) -> Result<Done, Report> {
         if let Block::Open(open) = &self.block {
             let next = chain.then(|| Open {
-                started: false,
-                in_mode: false,
+                transaction: Transaction {
+                    modes: open.transaction.modes.chained(open.failed),
+                    ..Transaction::default()
+                },
                 failed: false,
-                ..open.clone()
             });
             self.finish(work);
             if let Some(open) = next {
@@ -390,12 +441,10 @@ impl Standing {
 
     /// Ends the transaction, if one is under way.
     fn finish(&mut self, work: Work) {
-        let started = match &self.block {
-            Block::None => false,
-            Block::Implicit => true,
-            Block::Open(open) => open.started,
-        };
-        if started {
+        if self
+            .transaction()
+            .is_some_and(|transaction| transaction.started)
+        {
             self.guard.work = work;
         }
         self.block = Block::None;
@@ -405,8 +454,8 @@ impl Standing {
     pub(crate) fn commits_work(&self) -> bool {
         match &self.block {
             Block::None => false,
-            Block::Implicit => true,
-            Block::Open(open) => open.started && !open.failed,
+            Block::Implicit(transaction) => transaction.started,
+            Block::Open(open) => open.transaction.started && !open.failed,
         }
     }
 
@@ -422,12 +471,24 @@ impl Standing {
     pub(crate) fn is_failed(&self) -> bool {
         matches!(&self.block, Block::Open(open) if open.failed)
     }
+}
 
-    /// A ROLLBACK TO a savepoint has succeeded.
-    pub(crate) fn recover(&mut self) {
-        if let Block::Open(open) = &mut self.block {
-            open.failed = false;
+impl Transaction {
+    fn set_modes(&mut self, modes: Characteristics) -> Result<(), Report> {
+        let at_once = self.sets_read_only(modes);
+        let is_told_less = self.modes.set(modes)?;
+        if is_told_less || modes.read_only.is_some() && at_once.is_none() {
+            self.in_mode = false;
         }
+        Ok(())
+    }
+
+    /// Before the first query the next prologue will do. Behind it, and where READ ONLY is in force already, it may fail.
+    fn sets_read_only(&self, modes: Characteristics) -> Option<bool> {
+        let writes = modes.read_only == Some(false);
+        let may_be_read_only = self.in_mode && self.modes.asked().read_only != Some(false);
+        let at_once = self.started && (self.modes.is_fixed() || writes && may_be_read_only);
+        modes.read_only.filter(|_| at_once)
     }
 }
 

@@ -42,9 +42,14 @@ pub(crate) enum Command {
 
     /// `SET [LOCAL | SESSION] TRANSACTION`, about the transaction block that is open.
     SetTransaction(Characteristics),
+    /// `SET [LOCAL | SESSION]` of one of its modes by its name as a setting, such as `transaction_isolation`.
+    SetMode {
+        local: bool,
+        modes: Characteristics,
+    },
     /// `SET [LOCAL] TRANSACTION SNAPSHOT`.
     SetTransactionSnapshot,
-    /// `SET SESSION CHARACTERISTICS AS TRANSACTION`, about those to come.
+    /// `SET SESSION CHARACTERISTICS AS TRANSACTION`, about those to come, or a SET of `default_transaction_isolation`.
     SetSessionCharacteristics(Characteristics),
     SetConstraints {
         all: bool,
@@ -136,6 +141,23 @@ pub(crate) enum IsolationLevel {
     Serializable,
 }
 
+impl IsolationLevel {
+    /// As a setting has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ReadUncommitted => "read uncommitted",
+            Self::ReadCommitted => "read committed",
+            Self::RepeatableRead => "repeatable read",
+            Self::Serializable => "serializable",
+        }
+    }
+
+    /// Whether a transaction of this level differs from one of the lowest.
+    pub(crate) fn is_above_read_committed(self) -> bool {
+        matches!(self, Self::RepeatableRead | Self::Serializable)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnCommit {
     Drop,
@@ -210,6 +232,7 @@ impl Command {
             Self::CommitPrepared => "COMMIT PREPARED",
             Self::RollbackPrepared => "ROLLBACK PREPARED",
             Self::SetTransaction(_)
+            | Self::SetMode { .. }
             | Self::SetTransactionSnapshot
             | Self::SetSessionCharacteristics(_)
             | Self::Set { .. }

@@ -2,10 +2,10 @@
 //! transaction block, would accept them.
 
 use super::block::{self, Standing};
-use super::command::{Command, Discard};
+use super::command::{Command, Discard, IsolationLevel};
 use super::deferral::Deferral;
 use super::message::to_session::Report;
-use super::{notify, report, split};
+use super::{modes, notify, report, split};
 
 /// Statements that end or begin a transaction, or would touch what belongs to the multiplexer: answered here.
 pub(super) fn is_control(command: &Command) -> bool {
@@ -14,6 +14,8 @@ pub(super) fn is_control(command: &Command) -> bool {
         Command::Begin { .. }
             | Command::Commit { .. }
             | Command::Rollback { .. }
+            | Command::SetTransaction(_)
+            | Command::SetMode { .. }
             | Command::DeallocateAll
             | Command::CloseAll
             | Command::SetRedirected(_)
@@ -38,6 +40,12 @@ pub(super) fn is_looked_at(command: &Command) -> bool {
                 | Command::UnlockAll
                 | Command::Set { local: true, .. }
         )
+        || default_level(command).is_some()
+}
+
+/// Statements of which something may have to be said before they run, if nothing else stands in their simple query.
+pub(super) fn is_looked_at_alone(command: &Command) -> bool {
+    wants_block(command).is_some()
 }
 
 /// Statements that the backend runs, and whose success their session remembers until its transaction ends.
@@ -64,13 +72,17 @@ fn needs_block(command: &Command) -> Option<&'static str> {
 }
 
 /// Why a statement can't run here, if the backend, which is always in a block, wouldn't say so itself.
-pub(super) fn refused_outside_block(
+pub(super) fn refused(
     command: &Command,
     standing: &Standing,
     several: bool,
+    denies_levels: bool,
 ) -> Option<Report> {
     if *command == Command::PrepareTransaction {
         return Some(report::prepare_transaction());
+    }
+    if denies_levels && let Some(level) = unexercised(command, standing, several) {
+        return Some(report::denied_level(level));
     }
     if several && *command == Command::Discard(Discard::All) && !standing.is_failed() {
         return Some(discards_in_block());
@@ -87,23 +99,67 @@ pub(super) fn refused_outside_block(
     Some(block::needs_block(name))
 }
 
-/// What is said of a statement that has no effect outside of a transaction block, which the backend is always in.
-pub(super) fn warned_outside_block(
-    command: &Command,
-    standing: &Standing,
-    several: bool,
-) -> Option<Report> {
-    let is_local = match command {
-        Command::Set { local, .. } => *local,
-        Command::SetRedirected(trial) => trial.local,
-        _ => false,
-    };
-    (is_local && !several && !standing.is_open()).then(|| {
-        Report::warning(
+/// What a client is warned of before a statement runs: that it has no effect outside of a transaction block, which the
+/// backend is always in, or not all of its effect here.
+pub(super) fn warnings(command: &Command, standing: &Standing, several: bool) -> Vec<Report> {
+    let mut warnings = Vec::new();
+    if matches!(command, Command::Begin { .. }) && standing.is_open() && !standing.is_failed() {
+        warnings.push(Report::warning(
+            block::ACTIVE_SQL_TRANSACTION,
+            "there is already a transaction in progress",
+        ));
+    }
+    if let Some(name) = wants_block(command).filter(|_| !several && !standing.is_open()) {
+        warnings.push(Report::warning(
             block::NO_ACTIVE_SQL_TRANSACTION,
-            "SET LOCAL can only be used in transaction blocks",
-        )
-    })
+            format!("{name} can only be used in transaction blocks"),
+        ));
+    }
+    warnings.extend(unexercised(command, standing, several).map(report::unexercised_level));
+    warnings
+}
+
+/// The name of a command that has no effect outside of a transaction block, as PostgreSQL prints it.
+fn wants_block(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Set { local: true, .. } | Command::SetMode { local: true, .. } => {
+            Some("SET LOCAL")
+        }
+        Command::SetRedirected(trial) if trial.local => Some("SET LOCAL"),
+        Command::SetTransaction(_) => Some("SET TRANSACTION"),
+        Command::SetConstraints { .. } => Some("SET CONSTRAINTS"),
+        Command::Reset { setting } if setting == "transaction_isolation" => {
+            Some("RESET TRANSACTION")
+        }
+        _ => None,
+    }
+}
+
+/// The isolation level that a statement asks for, if it has an effect anywhere but here.
+fn unexercised(command: &Command, standing: &Standing, several: bool) -> Option<IsolationLevel> {
+    let (Command::Begin { modes, .. }
+    | Command::SetTransaction(modes)
+    | Command::SetMode { modes, .. }) = command
+    else {
+        return default_level(command).filter(|_| !standing.is_failed());
+    };
+    let has_effect = matches!(command, Command::Begin { .. }) || standing.is_open() || several;
+    let level = modes.isolation.filter(|level| {
+        has_effect && level.is_above_read_committed() && standing.isolation() != Some(*level)
+    })?;
+    apply(&mut standing.clone(), command)
+        .is_ok()
+        .then_some(level)
+}
+
+/// The same of a statement about the transactions to come.
+fn default_level(command: &Command) -> Option<IsolationLevel> {
+    let Command::SetSessionCharacteristics(modes) = command else {
+        return None;
+    };
+    modes
+        .isolation
+        .filter(|level| level.is_above_read_committed())
 }
 
 /// Applies a control statement.
@@ -113,9 +169,17 @@ pub(super) fn apply(standing: &mut Standing, command: &Command) -> Result<block:
         Command::Begin { modes, .. } => standing.begin(tag, *modes),
         Command::Commit { chain } => standing.commit(*chain),
         Command::Rollback { chain } => standing.rollback(*chain),
+        Command::SetTransaction(modes) | Command::SetMode { modes, .. } => {
+            standing.set_modes(tag, *modes)
+        }
         _ if standing.is_failed() => Err(block::aborted()),
         Command::Discard(Discard::All) if standing.is_open() => Err(discards_in_block()),
-        _ => notify::answer(command),
+        _ => {
+            if modes::takes_snapshot(command, b"", true) {
+                standing.query();
+            }
+            notify::answer(command)
+        }
     }
 }
 
@@ -133,6 +197,7 @@ pub(super) fn local_command(
     scs: bool,
     standing: &Standing,
     deferral: &Deferral,
+    denies_levels: bool,
 ) -> Option<Option<Command>> {
     let mut statements = split::statements(sql, scs).into_iter();
     let Some(range) = statements.next() else {
@@ -145,6 +210,7 @@ pub(super) fn local_command(
     let needs_check = matches!(command, Command::Commit { .. })
         && *deferral != Deferral::None
         && standing.commits_work();
-    let fails = apply(&mut standing.clone(), &command).is_err();
+    let fails = apply(&mut standing.clone(), &command).is_err()
+        || refused(&command, standing, false, denies_levels).is_some();
     (is_control(&command) && !needs_check && !fails).then_some(Some(command))
 }

@@ -37,7 +37,9 @@ pub(super) enum Step {
     /// A checkpoint is set or gone back to.
     Ordered(Order),
     /// The session's transaction begins.
-    Start { hands_over: bool },
+    Start { hands_over: bool, in_mode: bool },
+    /// What comes next reads or writes, or has tried to.
+    Queries,
     /// The client is told this, and what comes next is not affected.
     Tell(Report),
     /// A control statement takes effect, and its client is told.
@@ -227,11 +229,13 @@ pub(super) enum Part {
     Statements {
         range: std::ops::Range<usize>,
         copies_in: bool,
+        queries: bool,
         changes: Vec<Change>,
     },
     Control {
         range: std::ops::Range<usize>,
         command: Command,
+        queries: bool,
         changes: Vec<Change>,
     },
 }
@@ -344,6 +348,13 @@ impl Flight {
             shifts: Shifts::default(),
             tables: Vec::new(),
             existed: false,
+        }
+    }
+
+    /// What is sent next reads or writes.
+    pub(super) fn query(&mut self) {
+        if self.ahead.query() {
+            self.steps.push_back(Step::Queries);
         }
     }
 
@@ -520,6 +531,7 @@ impl Flight {
                 | Step::Did(_)
                 | Step::Ordered(_)
                 | Step::Start { .. }
+                | Step::Queries
                 | Step::Tell(_)
                 | Step::Control(_)
                 | Step::Part => {}

@@ -19,7 +19,7 @@
 //! |---|---|
 //! | [`message`], [`shape`] | where a message begins and ends, and whether its fields add up |
 //! | [`lexer`], [`split`], [`command`] | where tokens and statements begin and end, and what a statement is |
-//! | [`block`] | where a session stands in its transaction, and what the standing savepoint must do |
+//! | [`block`], [`modes`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`], [`on_commit`] | what is sent on the multiplexer's own account |
 //! | [`naming`], [`held`], [`redirect`], [`rewrite`] | how a statement is sent with names other than its client's |
@@ -49,6 +49,7 @@ mod held;
 mod journal;
 pub(crate) mod lexer;
 pub(crate) mod message;
+mod modes;
 mod naming;
 mod notify;
 mod on_commit;

@@ -26,11 +26,15 @@ pub(super) const PORTAL: &[u8] = b"~0~portal";
 /// A portal that never exists.
 pub(super) const NO_PORTAL: &[u8] = b"~0~";
 
+/// Begins the outer transaction, whatever the defaults of the database are. All that sessions enforce on it they must be
+/// able to.
+const OUTER: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE";
+
 /// What a backend is told before the multiplexer takes over: the statements above. It answers with one ReadyForQuery.
 pub(crate) fn preparation() -> Vec<Message> {
     let prepare = |name: &[u8], sql: String| to_backend::parse(name, sql.as_bytes());
     vec![
-        prepare(BEGIN, "BEGIN".to_owned()),
+        prepare(BEGIN, OUTER.to_owned()),
         prepare(RELEASE, format!("RELEASE SAVEPOINT {SAVEPOINT}")),
         prepare(SET, format!("SAVEPOINT {SAVEPOINT}")),
         prepare(NEST, format!("SAVEPOINT {NESTED}")),
@@ -60,6 +64,14 @@ pub(super) fn statement(step: Move) -> Option<&'static [u8]> {
 pub(crate) fn rollback_to(nested: bool) -> String {
     let name = if nested { NESTED } else { SAVEPOINT };
     format!("ROLLBACK TO SAVEPOINT {name}")
+}
+
+/// Makes a transaction of a session's read-only, or not.
+pub(super) fn set_transaction(read_only: bool) -> &'static str {
+    match read_only {
+        true => "SET TRANSACTION READ ONLY",
+        false => "SET TRANSACTION READ WRITE",
+    }
 }
 
 /// The reason of a CopyFail for a client that sends something else amid its COPY.

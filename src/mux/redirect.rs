@@ -1,25 +1,27 @@
-//! Settings that must not reach the outer transaction, and the placeholders that stand in for them.
+//! Settings that can't be the outer transaction's, and the placeholders that stand in for them.
 //!
 //! Of these settings the server would make something other than the client means: a timeout for a transaction that is
-//! idle would end the outer one, which mostly is. So each is redirected to a placeholder setting of our own, which does
-//! nothing, but is told, kept for each session, and undone with its transaction, as any other. Its name is put in place of
-//! the real one where a statement's text sets or tells it, and the backend sees to the rest:
+//! idle would end the outer one, which mostly is, and the isolation level it is asked for can't be had. So each is
+//! redirected to a placeholder setting of our own, which does nothing, but is told, kept for each session, and undone with
+//! its transaction, as any other. Its name is put in place of the real one where a statement's text sets or tells it, and
+//! the backend sees to the rest:
 //!
 //! | a client's | is sent as |
 //! |---|---|
-//! | `SET x = value` | a [trial](Trial) of the value, and `actix_shareddb.x` is set to it |
-//! | `set_config('x', value, local)` | the same |
-//! | `RESET x`, `SHOW x`, `current_setting('x')` | the same of `actix_shareddb.x` |
+//! | `SET timeout = value` | a [trial](Trial) of the value, and `actix_shareddb.timeout` is set to it |
+//! | `set_config('timeout', value, local)` | the same |
+//! | `RESET timeout` | the same of `actix_shareddb.timeout` |
+//! | `SHOW x`, `current_setting('x')` | the same of `actix_shareddb.x` |
 //!
-//! The placeholders come into being with the connection, as its [`options`], so that they can always be told, and RESET
-//! has something to go back to.
+//! The placeholders come into being with the connection, so that they can always be told, and those of timeouts as its
+//! [`options`], so that RESET has something to go back to.
 
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::belongings::mentions;
-use super::command::Command;
+use super::command::{Characteristics, Command, IsolationLevel};
 use super::lexer::{Kind, Token, Tokens, dollar_delimiter};
 use super::message::{Message, backend};
 use super::rewrite::Replacement;
@@ -28,9 +30,9 @@ use super::value;
 /// Stands before the name of a setting to make it that of its placeholder.
 const PREFIX: &str = "actix_shareddb.";
 
-/// A setting that is redirected.
+/// A setting that a client sets on its placeholder.
 #[derive(Debug, PartialEq, Eq)]
-struct Redirected {
+struct Timeout {
     name: &'static str,
     /// The release that brought it, unless all have it that are supported.
     since: u32,
@@ -38,49 +40,80 @@ struct Redirected {
     alike: &'static str,
 }
 
-const REDIRECTED: [Redirected; 3] = [
-    Redirected {
+const TIMEOUTS: [Timeout; 3] = [
+    Timeout {
         name: "idle_in_transaction_session_timeout",
         since: 0,
         alike: "idle_in_transaction_session_timeout",
     },
-    Redirected {
+    Timeout {
         name: "idle_session_timeout",
         since: 0,
         alike: "idle_session_timeout",
     },
     // The server starts to count as soon as this one is set. Those for who is idle count only when nothing runs.
-    Redirected {
+    Timeout {
         name: "transaction_timeout",
         since: 17,
         alike: "idle_session_timeout",
     },
 ];
 
-/// The placeholders as options of a connection.
+/// Settings of which a client is told the placeholder's value. What it asks for, the multiplexer sees to.
+const MODES: [&str; 2] = ["transaction_isolation", "transaction_deferrable"];
+
+/// The placeholders of timeouts, as options of a connection.
 pub(crate) fn options() -> String {
-    REDIRECTED
-        .map(|setting| format!("-c {PREFIX}{}=0", setting.name))
+    TIMEOUTS
+        .map(|timeout| format!("-c {PREFIX}{}=0", timeout.name))
         .join(" ")
 }
 
-/// The name of the placeholder for a setting, if there is one.
+/// An expression that sets the placeholders of modes to a session's defaults.
+pub(crate) fn default_modes() -> String {
+    MODES
+        .map(|mode| {
+            format!(
+                "pg_catalog.set_config('{PREFIX}{mode}', pg_catalog.current_setting('default_{mode}'), false)"
+            )
+        })
+        .join(", ")
+}
+
+/// The placeholders of the modes that are asked for, with their values.
+pub(super) fn modes(modes: Characteristics) -> impl Iterator<Item = (String, &'static str)> {
+    let deferrable = modes.deferrable.map(|mode| if mode { "on" } else { "off" });
+    let values = [modes.isolation.map(IsolationLevel::name), deferrable];
+    let placeholders = MODES.map(|mode| format!("{PREFIX}{mode}"));
+    let modes = placeholders.into_iter().zip(values);
+    modes.filter_map(|(placeholder, value)| Some((placeholder, value?)))
+}
+
+/// The name of the placeholder that is set in the stead of a setting, if there is one.
 pub(super) fn placeholder(name: &str) -> Option<String> {
-    redirected(name, None).map(|setting| format!("{PREFIX}{}", setting.name))
+    timeout(name, None).map(|timeout| format!("{PREFIX}{}", timeout.name))
 }
 
 /// A server that doesn't say its release is expected to have all.
-fn redirected(name: &str, release: Option<u32>) -> Option<&'static Redirected> {
-    REDIRECTED.iter().find(|setting| {
-        setting.name.eq_ignore_ascii_case(name)
-            && release.is_none_or(|release| release >= setting.since)
+fn timeout(name: &str, release: Option<u32>) -> Option<&'static Timeout> {
+    TIMEOUTS.iter().find(|timeout| {
+        timeout.name.eq_ignore_ascii_case(name)
+            && release.is_none_or(|release| release >= timeout.since)
     })
+}
+
+/// The placeholder of which a client is told.
+fn told(name: &str, release: Option<u32>) -> Option<String> {
+    let timeout = timeout(name, release).map(|timeout| timeout.name);
+    let mut modes = MODES.into_iter();
+    let mode = modes.find(|mode| mode.eq_ignore_ascii_case(name));
+    Some(format!("{PREFIX}{}", timeout.or(mode)?))
 }
 
 /// A value that is to be set, which the server must accept, and which it writes in a form of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trial {
-    setting: &'static Redirected,
+    timeout: &'static Timeout,
     value: Vec<u8>,
     pub(super) local: bool,
 }
@@ -89,26 +122,26 @@ impl Trial {
     /// Of a setting that is redirected.
     pub(super) fn new(setting: &str, value: Vec<u8>, local: bool) -> Option<Self> {
         Some(Self {
-            setting: redirected(setting, None)?,
+            timeout: timeout(setting, None)?,
             value,
             local,
         })
     }
 
     pub(super) fn setting(&self) -> &'static str {
-        self.setting.name
+        self.timeout.name
     }
 
     /// What the server says of the trial, as it would say it of the setting.
     pub(super) fn explain(&self, text: &Bytes) -> Bytes {
-        let Redirected { name, alike, .. } = self.setting;
+        let Timeout { name, alike, .. } = self.timeout;
         replace(text, alike.as_bytes(), name.as_bytes())
     }
 
     /// Sets the placeholder. A value that the real setting wouldn't take is refused in the server's own words.
     pub(super) fn sql(&self, release: Option<u32>) -> Bytes {
-        let Redirected { name, alike, .. } = self.setting;
-        if redirected(name, release).is_none() {
+        let Timeout { name, alike, .. } = self.timeout;
+        if timeout(name, release).is_none() {
             // There is no such setting, and the server is to say so.
             return format!("SET {name} TO DEFAULT").into();
         }
@@ -140,7 +173,7 @@ fn tried(alike: &str) -> (String, String) {
 pub(super) fn may_concern(command: &Command, statement: &[u8], scs: bool) -> bool {
     match command {
         Command::Set { setting, .. } | Command::Reset { setting } => {
-            redirected(setting, None).is_some()
+            timeout(setting, None).is_some()
         }
         Command::Other if is_show(statement, scs) => true,
         _ => calls(statement),
@@ -161,18 +194,17 @@ pub(super) fn replacements(
     let mut replacements = Vec::new();
     match command {
         Command::Set { setting, .. } | Command::Reset { setting } => {
-            let places = redirected(setting, release).and_then(|setting| {
-                Some((setting, Command::setting(statement, scs, setting.name)?))
-            });
-            if let Some((redirected, range)) = places {
-                replacements.push(replacement(range, format!("{PREFIX}{}", redirected.name)));
+            if timeout(setting, release).is_some()
+                && let Some(range) = Command::setting(statement, scs, setting)
+            {
+                replacements.push(replacement(range, format!("{PREFIX}{setting}")));
             }
         }
         Command::Other if is_show(statement, scs) => {
             if let Some((setting, range)) = Command::shown(statement, scs)
-                && let Some(redirected) = redirected(&setting, release)
+                && let Some(placeholder) = told(&setting, release)
             {
-                replacements.push(replacement(range, format!("{PREFIX}{}", redirected.name)));
+                replacements.push(replacement(range, placeholder));
             }
         }
         _ if calls(statement) => {
@@ -223,30 +255,23 @@ fn in_calls(
         else {
             continue;
         };
-        let literal = value::string(name, scs).filter(|_| open.is_symbol("("));
-        let setting =
-            literal.and_then(|literal| redirected(std::str::from_utf8(&literal).ok()?, release));
-        let Some(&Redirected {
-            name: setting,
-            alike,
-            ..
-        }) = setting
-        else {
+        let Some(setting) = value::string(name, scs).filter(|_| open.is_symbol("(")) else {
             continue;
         };
+        let setting = String::from_utf8_lossy(&setting);
         let place = |range: Range<usize>| offset + range.start..offset + range.end;
         let name = place(name.start..name.start + name.text.len());
-        let argument = match sets {
-            true => second_argument(rest),
-            false => None,
-        };
-        if sets && argument.is_none() {
-            continue;
-        }
-        replacements.push(replacement(name, format!("'{PREFIX}{setting}'")));
-        if let Some(argument) = argument {
+        if !sets {
+            let placeholder = told(&setting, release);
+            replacements.extend(placeholder.map(|told| replacement(name, format!("'{told}'"))));
+        } else if let Some(Timeout {
+            name: set, alike, ..
+        }) = timeout(&setting, release)
+            && let Some(argument) = second_argument(rest)
+        {
             let Range { start, end } = place(argument);
             let (before, after) = tried(alike);
+            replacements.push(replacement(name, format!("'{PREFIX}{set}'")));
             replacements.push(replacement(start..start, before));
             replacements.push(replacement(end..end, after));
         }
@@ -317,9 +342,9 @@ pub(super) fn restore_names(text: &Bytes) -> Bytes {
     if !mentions(text, PREFIX.as_bytes()) {
         return text.clone();
     }
-    REDIRECTED
+    TIMEOUTS
         .iter()
-        .fold(text.clone(), |text, Redirected { name, .. }| {
+        .fold(text.clone(), |text, Timeout { name, .. }| {
             replace(&text, format!("{PREFIX}{name}").as_bytes(), name.as_bytes())
         })
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::command::IsolationLevel;
 use super::message::Message;
 use super::message::to_session::Report;
 use super::session::Session;
@@ -19,6 +20,7 @@ const QUERY_CANCELED: &str = "57014";
 const PROTOCOL_VIOLATION: &str = "08P01";
 const INVALID_SAVEPOINT_SPECIFICATION: &str = "3B001";
 const INTERNAL_ERROR: &str = "XX000";
+const WARNING: &str = "01000";
 
 /// A statement as it is quoted in an error: on one line, and not too long.
 pub(super) fn sql(text: &[u8]) -> String {
@@ -243,3 +245,34 @@ pub(super) fn prepare_transaction() -> Report {
     )
     .hint("Two-phase commit needs a transaction, and so a database, of its own.")
 }
+
+/// A session has asked for an isolation level that it is told that it has.
+pub(super) fn unexercised_level(level: IsolationLevel) -> Report {
+    let level = level.name().to_uppercase();
+    Report::warning(
+        WARNING,
+        format!("isolation level {level} is not exercised in a shared transaction"),
+    )
+    .detail(format!("{ONE_TRANSACTION} SHOW tells the level that was asked for."))
+    .hint(
+        "What depends on the level, such as a retry after a conflict, needs a database of its own, with real commits. \
+         Config::deny_isolation_levels makes an error of this.",
+    )
+}
+
+/// The same where that is an error.
+pub(super) fn denied_level(level: IsolationLevel) -> Report {
+    let level = level.name().to_uppercase();
+    Report::error(
+        FEATURE_NOT_SUPPORTED,
+        format!("isolation level {level} can't be had in a shared transaction"),
+    )
+    .detail(ONE_TRANSACTION)
+    .hint(
+        "It needs a database of its own, with real commits. It is an error because Config::deny_isolation_levels was \
+         called; otherwise the level is accepted, and not exercised.",
+    )
+}
+
+const ONE_TRANSACTION: &str = "All sessions live in one transaction, whose level is READ COMMITTED and which nothing in it \
+     can conflict with.";

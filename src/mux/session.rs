@@ -13,6 +13,7 @@ use super::garbage::Garbage;
 use super::held::Held;
 use super::message::to_session::Report;
 use super::message::{Message, frontend, to_session};
+use super::modes;
 use super::notify::Mailbox;
 use super::on_commit::Table;
 use super::parameters::Parameters;
@@ -62,6 +63,8 @@ pub(super) struct Prepared {
     pub(super) sql: Bytes,
     /// What running it means for the standing savepoint.
     pub(super) executed: Executed,
+    /// It reads or writes.
+    pub(super) queries: bool,
     /// Of a text that was rewritten before it was sent.
     pub(super) shifts: Shifts,
     /// The types of its parameters, and, of a portal, their values, as they came.
@@ -84,6 +87,7 @@ impl Prepared {
         };
         Self {
             changes: settings::changes(&command, &sql, scs),
+            queries: modes::takes_snapshot(&command, &sql, scs),
             command,
             sql,
             executed,

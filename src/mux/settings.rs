@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::belongings::mentions;
 use super::block::Move;
-use super::command::Command;
+use super::command::{Characteristics, Command};
 use super::lexer::{Kind, Token, Tokens};
 use super::redirect;
 use super::session::SessionId;
@@ -51,6 +51,8 @@ pub(super) struct Settings {
     is_orphaned: bool,
     /// What may have been set LOCAL since the standing savepoint was set.
     local: BTreeSet<usize>,
+    /// Some session's defaults for the modes of its transactions may have changed.
+    has_new_defaults: bool,
 }
 
 impl Settings {
@@ -59,7 +61,9 @@ impl Settings {
     pub(super) fn needs_handover(&self, next: SessionId) -> bool {
         let leaving = self.in_force.filter(|&leaving| leaving != next);
         let is_any = |id| self.set.contains_key(&id);
-        !self.local.is_empty() || leaving.is_some_and(|leaving| is_any(leaving) || is_any(next))
+        !self.local.is_empty()
+            || self.has_new_defaults
+            || leaving.is_some_and(|leaving| is_any(leaving) || is_any(next))
     }
 
     /// A transaction of this session begins, with these moves of the standing savepoint. Returns what is to be run where
@@ -78,6 +82,7 @@ impl Settings {
 
     fn hand_over(&mut self, next: SessionId) -> String {
         let leaving = self.in_force.replace(next);
+        let mut has_new_defaults = std::mem::take(&mut self.has_new_defaults);
         let mut steps = String::new();
         for index in ordered(&self.names, std::mem::take(&mut self.local), Order::Leaving) {
             let (name, slot) = (literal(&self.names[index]), local_slot(index));
@@ -93,6 +98,10 @@ impl Settings {
                 self.set.get(&leaving).unwrap_or(&none),
                 self.set.get(&next).unwrap_or(&none),
             );
+            has_new_defaults |= old
+                .iter()
+                .chain(new)
+                .any(|&index| is_default_mode(&self.names[index]));
             let is_orphaned = std::mem::take(&mut self.is_orphaned);
             // All that is saved is saved first, because the role that is set may be the one that may read the others.
             for &index in old.iter().filter(|_| !is_orphaned) {
@@ -116,7 +125,40 @@ impl Settings {
                 self.set.remove(&leaving);
             }
         }
+        if has_new_defaults {
+            steps += &step(&format!("PERFORM {};", redirect::default_modes()));
+        }
         block(&steps)
+    }
+
+    /// A transaction of these modes begins. Returns what makes them those that its session is told.
+    pub(super) fn tell_modes(&mut self, modes: Characteristics) -> Option<String> {
+        let mut steps = String::new();
+        for (name, value) in redirect::modes(modes) {
+            steps += &self.hide(&name);
+            let name = literal(&name);
+            steps += &step(&format!(
+                "PERFORM pg_catalog.set_config({name}, '{value}', false);"
+            ));
+        }
+        (!steps.is_empty()).then(|| block(&steps))
+    }
+
+    /// What keeps the value that is about to be hidden up to the end of the transaction.
+    fn hide(&mut self, name: &str) -> String {
+        let index = self.index(name);
+        self.local.insert(index);
+        let (name, slot) = (literal(name), local_slot(index));
+        step(&format!(
+            "IF NULLIF(pg_catalog.current_setting({slot}, true), '') IS NULL THEN {} END IF;",
+            save(&name, &slot)
+        ))
+    }
+
+    /// All that a session has set is set back.
+    pub(super) fn note_reset(&mut self, id: SessionId) {
+        let mut set = self.set.get(&id).into_iter().flatten();
+        self.has_new_defaults |= set.any(|&index| is_default_mode(&self.names[index]));
     }
 
     /// A statement of this session's is about to be run that changes this. Returns what is to be run first.
@@ -124,16 +166,9 @@ impl Settings {
         let mut steps = String::new();
         for change in changes {
             match change {
-                Change::SetLocal(name) => {
-                    let index = self.index(name);
-                    self.local.insert(index);
-                    let (name, slot) = (literal(name), local_slot(index));
-                    steps += &step(&format!(
-                        "IF NULLIF(pg_catalog.current_setting({slot}, true), '') IS NULL THEN {} END IF;",
-                        save(&name, &slot)
-                    ));
-                }
+                Change::SetLocal(name) => steps += &self.hide(name),
                 Change::Set(name) | Change::Reset(name) => {
+                    self.has_new_defaults |= is_default_mode(name);
                     let index = self.index(name);
                     if matches!(change, Change::Set(_)) {
                         self.set.entry(id).or_default().insert(index);
@@ -327,6 +362,14 @@ fn is_exempt(name: &str) -> bool {
             | "transaction_deferrable"
             | "seed"
             | "is_superuser"
+    )
+}
+
+/// What decides what the mode of a transaction is that isn't asked for one, and that READ ONLY is told by itself.
+fn is_default_mode(name: &str) -> bool {
+    matches!(
+        name,
+        "default_transaction_isolation" | "default_transaction_deferrable"
     )
 }
 

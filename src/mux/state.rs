@@ -103,6 +103,7 @@ pub(crate) struct Mux {
     tables: Tables,
     vanished: Vec<(SessionId, Table)>,
     deferral: Deferral,
+    denies_levels: bool,
     lease_timeout: Duration,
     settings: Settings,
     belongings: Belongings,
@@ -145,6 +146,7 @@ impl Mux {
             tables: Tables::default(),
             vanished: Vec::new(),
             deferral,
+            denies_levels: false,
             lease_timeout,
             settings: Settings::default(),
             belongings: Belongings::default(),
@@ -159,6 +161,12 @@ impl Mux {
             to_backend: BytesMut::new(),
             dirty: VecDeque::new(),
         }
+    }
+
+    /// The same, but to ask for an isolation level that isn't exercised is an error.
+    pub(crate) fn deny_isolation_levels(mut self, deny: bool) -> Self {
+        self.denies_levels = deny;
+        self
     }
 
     /// The same over a backend that is in the outer transaction already, as most transcripts have it.

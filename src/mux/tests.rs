@@ -18,6 +18,7 @@
 //! a  cancel  wrongly     the same with another secret
 //! cancelled              the connection of the CancelRequest to the backend has closed
 //! outside                (first line) the backend has not begun the outer transaction yet
+//! denies levels          (first line) isolation levels that aren't exercised are errors
 //! deferrable  "s.c"      (first line) the database has a deferrable constraint, this one deferred initially
 //! reports  TimeZone  UTC (first line) the server reports this of a session that has set nothing
 //! ```
@@ -130,6 +131,10 @@ impl Replay {
             ["deferrable", names] => {
                 let deferral = Deferral::Known((*names).to_owned());
                 self.mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), self.now).begun();
+            }
+            ["denies", "levels"] => {
+                let mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);
+                self.mux = mux.deny_isolation_levels(true).begun();
             }
             ["outside"] => {
                 self.mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);

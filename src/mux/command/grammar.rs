@@ -297,11 +297,49 @@ fn set_generic(cursor: &Cursor<'_>, local: bool) -> Option<Command> {
     if !cursor.is_at_assignment() {
         return None;
     }
-    let trial = value(&mut cursor).and_then(|value| Trial::new(&setting, value, local));
-    Some(match trial {
-        Some(trial) => Command::SetRedirected(trial),
-        None => Command::Set { local, setting },
-    })
+    let value = value(&mut cursor);
+    let known = value.and_then(|value| {
+        let mode = mode(&setting, &value, local);
+        mode.or_else(|| Trial::new(&setting, value, local).map(Command::SetRedirected))
+    });
+    Some(known.unwrap_or(Command::Set { local, setting }))
+}
+
+/// A SET of a mode of transactions by its name, if that has such a value.
+fn mode(setting: &str, value: &[u8], local: bool) -> Option<Command> {
+    let mut modes = Characteristics::default();
+    match setting {
+        "transaction_isolation" | "default_transaction_isolation" => {
+            let levels = [
+                IsolationLevel::ReadUncommitted,
+                IsolationLevel::ReadCommitted,
+                IsolationLevel::RepeatableRead,
+                IsolationLevel::Serializable,
+            ];
+            let is_named =
+                |level: &IsolationLevel| value.eq_ignore_ascii_case(level.name().as_bytes());
+            modes.isolation = Some(levels.into_iter().find(is_named)?);
+        }
+        "transaction_read_only" => modes.read_only = Some(boolean(value)?),
+        "transaction_deferrable" => modes.deferrable = Some(boolean(value)?),
+        _ => return None,
+    }
+    match (setting, local) {
+        ("default_transaction_isolation", true) => None,
+        ("default_transaction_isolation", false) => Some(Command::SetSessionCharacteristics(modes)),
+        _ => Some(Command::SetMode { local, modes }),
+    }
+}
+
+/// Any of these words, or the start of one if it is that of no other.
+fn boolean(value: &[u8]) -> Option<bool> {
+    let value = value.to_ascii_lowercase();
+    let words = ["true", "yes", "on", "1", "false", "no", "off", "0"];
+    let mut places = words.iter().enumerate().filter(|(_, word)| {
+        let is_start = word.as_bytes().starts_with(&value) && !value.is_empty();
+        word.as_bytes() == value || is_start && value != b"o"
+    });
+    places.next().map(|(place, _)| place < 4)
 }
 
 /// What is assigned, if it is a single value up to the end: neither DEFAULT nor FROM CURRENT, nor anything that the server

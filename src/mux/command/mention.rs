@@ -86,7 +86,15 @@ pub(super) fn setting(cursor: &mut Cursor<'_>, setting: &str) -> Option<Range<us
 pub(super) fn shown(cursor: &mut Cursor<'_>) -> Option<(String, Range<usize>)> {
     cursor.keyword("SHOW")?;
     let start = cursor.peek()?.start;
-    let setting = cursor.setting()?;
+    let mut words = cursor.clone();
+    let in_words = ["TRANSACTION", "ISOLATION", "LEVEL"];
+    let setting = match in_words.iter().all(|word| words.accept(word)) {
+        true => {
+            *cursor = words;
+            "transaction_isolation".to_owned()
+        }
+        false => cursor.setting()?,
+    };
     let range = start..cursor.at();
     cursor.is_at_end().then_some((setting, range))
 }

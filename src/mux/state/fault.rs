@@ -113,7 +113,10 @@ impl Mux {
             Part::Control { range, command, .. } => (range.clone(), command.clone()),
             // Each statement may meet one of its own, so each is run by itself.
             Part::Statements {
-                range, copies_in, ..
+                range,
+                copies_in,
+                queries,
+                ..
             } => {
                 let start = range.start;
                 let statements = split::statements(&text[range.clone()], scs);
@@ -124,6 +127,7 @@ impl Mux {
                     script.parts.push_front(Part::Statements {
                         range: start + second.start..range.end,
                         copies_in: *copies_in,
+                        queries: *queries,
                         changes: Vec::new(),
                     });
                     range.end = start + first.end;

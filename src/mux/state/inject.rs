@@ -15,17 +15,25 @@ use crate::mux::settings::Change;
 impl Mux {
     /// Begins the session's transaction on the backend, if it has not begun.
     pub(super) fn start(&mut self, flight: &mut Flight) {
+        self.start_in(flight, true);
+    }
+
+    /// The same; `in_mode` is not needed for what doesn't read or write.
+    pub(super) fn start_in(&mut self, flight: &mut Flight, in_mode: bool) {
         let (closes, count) = self.garbage.take();
         self.to_backend.put_slice(&closes);
         for _ in 0..count {
             flight.expect(Request::Close, Reader::Guard);
         }
         let hands_over = self.settings.needs_handover(flight.session);
-        let Some(prologue) = flight.ahead.start(hands_over) else {
+        let Some(prologue) = flight.ahead.start(hands_over, in_mode) else {
             return;
         };
-        flight.steps.push_back(Step::Start { hands_over });
-        let Prologue { moves, read_only } = prologue;
+        flight.steps.push_back(Step::Start {
+            hands_over,
+            in_mode,
+        });
+        let Prologue { moves, modes } = prologue;
         let handover = self.settings.begin(flight.session, moves);
         for &step in moves {
             if let Some(statement) = own::statement(step) {
@@ -38,17 +46,24 @@ impl Mux {
         for table in &flight.tables {
             self.tables.add(table.clone());
         }
-        let read_only = read_only.or_else(|| flight.read_only.then_some(true));
+        let read_only = modes.and_then(|modes| {
+            let by_default = flight.read_only.then_some(true);
+            modes.read_only.or(by_default)
+        });
         if let Some(read_only) = read_only {
             // It ends with its savepoint, so the next one isn't to be set on top.
             flight.executed = Executed::Anything;
-            let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
-            self.run_text(flight, format!("SET TRANSACTION {mode}"), || Reader::Guard);
+            self.run_text(flight, own::set_transaction(read_only), || Reader::Guard);
+        }
+        let told = modes.and_then(|modes| self.settings.tell_modes(modes));
+        if let Some(sql) = &told {
+            flight.executed = Executed::Anything;
+            self.run_text(flight, sql, || Reader::Guard);
         }
         // What runs in a block may turn out to be an orphan that somebody waits for.
         let may_be_orphaned = flight.executes && flight.ahead.is_open();
         let may_be_cancelled = flight.flushes_guard || may_be_orphaned;
-        if may_be_cancelled && (!moves.is_empty() || read_only.is_some()) {
+        if may_be_cancelled && (!moves.is_empty() || read_only.is_some() || told.is_some()) {
             self.put(&to_backend::flush());
         }
     }

@@ -94,7 +94,7 @@ impl Mux {
         };
         let id = flight.session;
         self.recorder.forget(id);
-        if flight.standing.block == Block::Implicit {
+        if matches!(flight.standing.block, Block::Implicit(_)) {
             flight.standing.end_batch(b'T', Executed::Anything);
         }
         self.guard = flight.standing.guard;

@@ -12,7 +12,11 @@ impl Mux {
             Command::Commit { .. } | Command::Rollback { .. } => {
                 self.end_transaction(session, tag != ROLLBACK);
             }
-            Command::Discard(Discard::All) => session.mailbox.note(&Command::UnlistenAll),
+            Command::Discard(Discard::All) => {
+                self.settings.note_reset(session.id);
+                session.mailbox.note(&Command::UnlistenAll);
+            }
+            Command::ResetAll => self.settings.note_reset(session.id),
             _ => session.note(command),
         }
     }

@@ -36,16 +36,21 @@ impl Mux {
                     let Some(Step::Ran(command)) = flight.steps.pop_front() else {
                         return;
                     };
-                    if matches!(command, Command::RollbackTo(_)) {
-                        flight.standing.recover();
-                    }
+                    flight.standing.note(&command);
                     if let Some(session) = self.sessions.get_mut(&flight.session) {
                         session.note(&command);
                     }
                 }
-                Some(&Step::Start { hands_over }) => {
+                Some(&Step::Start {
+                    hands_over,
+                    in_mode,
+                }) => {
                     flight.steps.pop_front();
-                    flight.standing.start(hands_over);
+                    flight.standing.start(hands_over, in_mode);
+                }
+                Some(Step::Queries) => {
+                    flight.steps.pop_front();
+                    flight.standing.query();
                 }
                 Some(&Step::Ordered(order)) => {
                     flight.steps.pop_front();
@@ -403,11 +408,12 @@ impl Mux {
             }
             // The end of a part of a simple query; a check may be under way behind it.
             Reader::Client => {
-                flight.ahead = flight.standing.clone();
                 let ran = flight.running.take().filter(|_| status != b'E');
                 if let Some(command) = ran {
+                    flight.standing.note(&command);
                     session.note(&command);
                 }
+                flight.ahead = flight.standing.clone();
                 if status == b'E' {
                     if flight.steps.is_empty() {
                         flight.standing.end_batch(status, Executed::Anything);

@@ -16,6 +16,7 @@ use crate::mux::control;
 use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script, Step};
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, to_backend, to_session};
+use crate::mux::modes;
 use crate::mux::naming::Naming;
 use crate::mux::on_commit::Table;
 use crate::mux::own;
@@ -78,7 +79,7 @@ impl Mux {
         flight.after_check = Some(AfterCheck::Proof { error: None });
         let is_failed = flight.standing.is_failed();
         if !is_failed {
-            self.start(flight);
+            self.start_in(flight, false);
             self.run_text(flight, own::SET_PROOF, || Reader::Guard);
         }
         self.put(&to_backend::parse(b"", text));
@@ -101,7 +102,7 @@ impl Mux {
                 return;
             };
             let Some(part) = script.parts.pop_front() else {
-                if !self.deferral.is_possible() || flight.standing.block != Block::Implicit {
+                if !self.deferral.is_possible() || !flight.standing.block.is_implicit() {
                     return self.end_script(flight, session);
                 }
                 flight.after_check = Some(AfterCheck::EndOfScript);
@@ -121,6 +122,7 @@ impl Mux {
                 Part::Statements {
                     range,
                     copies_in,
+                    queries,
                     changes,
                 } => {
                     let text = script.text.clone();
@@ -128,8 +130,9 @@ impl Mux {
                         range,
                         copies_in,
                         is_last,
+                        queries,
                         changes,
-                        warning: None,
+                        warnings: Vec::new(),
                         stand_in: None,
                     };
                     return self.send_part(flight, &text, run);
@@ -137,11 +140,12 @@ impl Mux {
                 Part::Control {
                     range,
                     command,
+                    queries,
                     changes,
                 } => {
                     self.note_command(session, &command);
                     if let Some(report) =
-                        control::refused_outside_block(&command, &flight.standing, several)
+                        control::refused(&command, &flight.standing, several, self.denies_levels)
                     {
                         return self.fail_script(flight, session, &report);
                     }
@@ -151,21 +155,16 @@ impl Mux {
                             range,
                             copies_in: false,
                             is_last,
+                            queries,
                             changes,
-                            warning: control::warned_outside_block(
-                                &command,
-                                &flight.standing,
-                                several,
-                            ),
+                            warnings: control::warnings(&command, &flight.standing, several),
                             stand_in: self.stand_in(session.id, &command),
                         };
                         self.send_part(flight, &text, run);
                         flight.running = Some(command).filter(control::is_remembered);
                         return;
                     }
-                    if let Some(warning) =
-                        control::warned_outside_block(&command, &flight.standing, several)
-                    {
+                    for warning in control::warnings(&command, &flight.standing, several) {
                         session.send(&warning.message());
                     }
                     if let Some(sql) = self.errand(session.id, &command, &flight.standing) {
@@ -213,7 +212,7 @@ impl Mux {
             .script
             .as_ref()
             .is_some_and(|script| script.parts.is_empty());
-        if is_last && flight.standing.block == Block::Implicit {
+        if is_last && flight.standing.block.is_implicit() {
             // The end of the implicit transaction comes first.
             flight.withheld = Some(to_session::command_complete(done.tag));
         } else {
@@ -248,8 +247,11 @@ impl Mux {
             self.put(&to_backend::sync());
             flight.expect(Request::Sync, Reader::Fence);
         }
-        if let Some(warning) = run.warning {
-            flight.steps.push_back(Step::Tell(warning));
+        flight
+            .steps
+            .extend(run.warnings.into_iter().map(Step::Tell));
+        if run.queries {
+            flight.query();
         }
         let text = rewritten
             .as_ref()
@@ -257,7 +259,7 @@ impl Mux {
         let text = run.stand_in.as_ref().map_or(text, String::as_bytes);
         self.put(&to_backend::query(text));
         flight.expect(Request::Query, Reader::Client);
-        let implicit = flight.ahead.block == Block::Implicit;
+        let implicit = flight.ahead.block.is_implicit();
         flight.withholds = self.deferral.is_possible() && implicit && run.is_last;
         if flight.withholds {
             flight.after_check = Some(AfterCheck::EndOfScript);
@@ -303,7 +305,7 @@ impl Mux {
         if let Some(text) = flight.withheld.take() {
             session.send(&text);
         }
-        if flight.standing.block == Block::Implicit {
+        if matches!(flight.standing.block, Block::Implicit(_)) {
             flight.standing.end_batch(b'T', Executed::Anything);
         }
         if !flight.standing.is_open() {
@@ -321,8 +323,9 @@ pub(super) struct Run {
     range: std::ops::Range<usize>,
     copies_in: bool,
     is_last: bool,
+    queries: bool,
     changes: Vec<Change>,
-    warning: Option<Report>,
+    warnings: Vec<Report>,
     /// What is sent instead of the client's own text.
     stand_in: Option<String>,
 }
@@ -363,10 +366,14 @@ fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -
         may_listen |= matches!(command, Command::Listen(_));
         let is_idle = matches!(command, Command::Unlisten(_) | Command::UnlistenAll) && !may_listen;
         let is_local = |change: &Change| matches!(change, Change::SetLocal(_));
-        if control::is_looked_at(&command) && !is_idle || changes.iter().any(is_local) {
+        let is_looked_at = control::is_looked_at(&command)
+            || statements.len() == 1 && control::is_looked_at_alone(&command);
+        let queries = modes::takes_snapshot(&command, statement, scs);
+        if is_looked_at && !is_idle || changes.iter().any(is_local) {
             parts.push_back(Part::Control {
                 range: range.clone(),
                 command,
+                queries,
                 changes,
             });
             continue;
@@ -376,15 +383,18 @@ fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -
             Some(Part::Statements {
                 range: run,
                 copies_in: run_copies_in,
+                queries: run_queries,
                 changes: run_changes,
             }) => {
                 run.end = range.end;
                 *run_copies_in |= copies_in;
+                *run_queries |= queries;
                 run_changes.extend(changes);
             }
             _ => parts.push_back(Part::Statements {
                 range: range.clone(),
                 copies_in,
+                queries,
                 changes,
             }),
         }
@@ -395,6 +405,7 @@ fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -
         [] => parts.push_back(Part::Statements {
             range: 0..text.len(),
             copies_in: false,
+            queries: false,
             changes: Vec::new(),
         }),
         _ => {}

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes};
 
 use super::Mux;
-use crate::mux::block::{self, Block, Executed, Standing};
+use crate::mux::block::{self, Executed, Standing};
 use crate::mux::command::{Command, Discard};
 use crate::mux::control;
 use crate::mux::deferral::Deferral;
@@ -234,6 +234,9 @@ impl Mux {
         }
         session.last_sql = sql.clone();
         let mut prepared = Prepared::new(command, sql, scs);
+        if prepared.queries {
+            flight.query();
+        }
         prepared.shifts = shifts.clone();
         prepared.types = Bytes::copy_from_slice(&rest);
         let previous = session.statements.insert(name.clone(), prepared);
@@ -342,7 +345,7 @@ impl Mux {
             self.recorder
                 .query(session.id, text, true, 1, false, self.now);
         }
-        let (command, executed, shifts, changes) = match session.portals.get(&portal) {
+        let (command, executed, shifts, changes, queries) = match session.portals.get(&portal) {
             Some(prepared) if prepared.spent => {
                 let report = match flight.ahead.is_failed() {
                     true => block::aborted(),
@@ -355,13 +358,20 @@ impl Mux {
                 let changes = session.changes_by(prepared);
                 let command = session.resolve(prepared.command.clone());
                 let shifts = prepared.shifts.clone();
-                (command, prepared.executed, shifts, changes)
+                (
+                    command,
+                    prepared.executed,
+                    shifts,
+                    changes,
+                    prepared.queries,
+                )
             }
             None => (
                 Command::Other,
                 Executed::Anything,
                 Shifts::default(),
                 Vec::new(),
+                false,
             ),
         };
         self.note_command(session, &command);
@@ -374,7 +384,7 @@ impl Mux {
             }
             Some(Action::Fail(error)) => return self.send_refusal(flight, error),
         }
-        if let Some(report) = control::refused_outside_block(&command, &flight.ahead, false) {
+        if let Some(report) = control::refused(&command, &flight.ahead, false, self.denies_levels) {
             return self.send_refusal(flight, report.message());
         }
         if control::is_control(&command) {
@@ -382,9 +392,8 @@ impl Mux {
                 self.send_check(flight, true);
             }
             flight.alone = true;
-            if let Some(warning) = control::warned_outside_block(&command, &flight.ahead, false) {
-                flight.steps.push_back(Step::Tell(warning));
-            }
+            let warnings = control::warnings(&command, &flight.ahead, false);
+            flight.steps.extend(warnings.into_iter().map(Step::Tell));
             if let Some(sql) = self.errand(session.id, &command, &flight.ahead) {
                 self.start(flight);
                 self.send_changes(flight, &changes);
@@ -419,8 +428,10 @@ impl Mux {
         }
         self.start(flight);
         self.send_changes(flight, &changes);
-        if let Some(warning) = control::warned_outside_block(&command, &flight.ahead, false) {
-            flight.steps.push_back(Step::Tell(warning));
+        let warnings = control::warnings(&command, &flight.ahead, false);
+        flight.steps.extend(warnings.into_iter().map(Step::Tell));
+        if queries {
+            flight.query();
         }
         flight.executed = flight.executed.max(executed);
         flight.copies_in |= command == Command::CopyFromStdin;
@@ -454,9 +465,7 @@ impl Mux {
             flight.named(Nameable::Statement, name, previous);
         }
         if control::is_remembered(&command) {
-            if matches!(command, Command::RollbackTo(_)) {
-                flight.ahead.recover();
-            }
+            flight.ahead.note(&command);
             flight.steps.push_back(Step::Ran(command));
         }
     }
@@ -492,6 +501,12 @@ impl Mux {
         }
         let settings = match command {
             Command::SetRedirected(trial) => return Some(trial.sql(self.defaults.release())),
+            Command::Begin { modes, .. }
+            | Command::SetTransaction(modes)
+            | Command::SetMode { modes, .. } => {
+                let read_only = standing.sets_read_only(*modes)?;
+                return Some(own::set_transaction(read_only).into());
+            }
             Command::ResetAll => self.settings.reset(id, false),
             Command::Discard(Discard::All) => self.settings.reset(id, true),
             Command::Discard(Discard::Temp) => String::new(),
@@ -528,7 +543,7 @@ impl Mux {
             // It fails, and must not fail what was acknowledged before.
             self.start(flight);
         } else if self.deferral.is_possible()
-            && flight.ahead.block == Block::Implicit
+            && flight.ahead.block.is_implicit()
             && !flight.copies_in
         {
             self.send_check(flight, false);
@@ -552,7 +567,7 @@ impl Mux {
         flight.alone = true;
         flight.executed = Executed::Anything;
         // It ends the implicit transaction. What it violates itself is found at the end of the test.
-        if self.deferral.is_possible() && flight.ahead.block == Block::Implicit {
+        if self.deferral.is_possible() && flight.ahead.block.is_implicit() {
             self.send_check(flight, false);
         }
         self.start(flight);

@@ -2,7 +2,7 @@
 
 use super::send::only_command;
 use super::{Lost, Mux};
-use crate::mux::block::{self, Standing};
+use crate::mux::block::{self, Executed, Standing};
 use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::message::to_session::Report;
@@ -105,6 +105,7 @@ impl Mux {
                     session.standard_conforming_strings(),
                     &standing,
                     &self.deferral,
+                    self.denies_levels,
                 ) else {
                     if standing.is_failed() && !standing.holds_backend() {
                         self.refuse_batch(id, &block::aborted());
@@ -133,6 +134,9 @@ impl Mux {
                     None => session.send(&to_session::empty_query_response()),
                     Some(command) => {
                         let held = standing.holds_backend();
+                        for warning in control::warnings(&command, &standing, false) {
+                            session.send(&warning.message());
+                        }
                         let answer = control::apply(&mut standing, &command);
                         let tag = answer.as_ref().map_or("", |done| done.tag);
                         self.recorder.completed(id, tag.as_bytes(), self.now);
@@ -144,6 +148,8 @@ impl Mux {
                         if held && command.ends_block() {
                             session.take_back_settings(&self.settings, standing.guard.is_undone());
                         }
+                        // What a SET TRANSACTION has begun outside a block is over with it.
+                        standing.end_batch(b'T', Executed::Nothing);
                         session.block = standing.block.clone();
                         self.guard = standing.guard;
                         let lets_go = held && !standing.holds_backend();

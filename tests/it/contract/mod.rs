@@ -6,6 +6,7 @@ mod copy;
 mod deferred;
 mod extended;
 mod held;
+mod levels;
 mod malformed;
 mod notify;
 mod on_commit;

@@ -75,7 +75,7 @@ impl Statement {
             (["SELECT", "number", ..], [session]) => Self::List(*session as usize),
             (["SELECT", "1/0"], _) => Self::Divide,
             (["COPY", "t", "FROM", "STDIN"], _) => Self::Copy,
-            (["BEGIN"], _) => Self::Begin,
+            (["BEGIN", ..], _) => Self::Begin,
             (["COMMIT"] | ["COMMIT", "AND", "CHAIN"], _) => Self::Commit { chain },
             (["ROLLBACK"] | ["ROLLBACK", "AND", "CHAIN"], _) => Self::Rollback { chain },
             (["SAVEPOINT", name], _) => Self::Savepoint((*name).to_owned()),
