@@ -338,6 +338,7 @@ impl Mux {
                 session.send(&report::out_of_step().message());
                 session.phase = Phase::Over;
                 session.gone = true;
+                session.farewell = None;
                 session.clear_inbox();
             }
             self.dirty.push_back(id);
