@@ -99,11 +99,39 @@ use crate::{Config, Isolation, LiveServer, Pool, Result, Schema, TestDatabase};
 /// ```
 pub trait LiveServerTestCase: Default + Send + 'static {
     /// Where the tables come from. By default, the database is used as it is.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
+    /// # use actix_web::dev::Server;
+    /// # #[derive(Default)]
+    /// # struct Todos { folder: Option<std::path::PathBuf> }
+    /// # impl LiveServerTestCase for Todos {
+    /// fn schema() -> Schema {
+    ///     Schema::dir("migrations")
+    /// }
+    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # }
+    /// ```
     fn schema() -> Schema {
         Schema::existing()
     }
 
     /// The settings of the transaction, the server and the client.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
+    /// # use actix_web::dev::Server;
+    /// # #[derive(Default)]
+    /// # struct Todos { folder: Option<std::path::PathBuf> }
+    /// # impl LiveServerTestCase for Todos {
+    /// fn config() -> Config {
+    ///     Config::new().pool_size(4)
+    /// }
+    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # }
+    /// ```
     fn config() -> Config {
         Config::default()
     }
@@ -146,6 +174,22 @@ pub trait LiveServerTestCase: Default + Send + 'static {
     }
 
     /// Prepares what the application needs when it starts: rows that it reads, services that it calls.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
+    /// # use actix_web::dev::Server;
+    /// # #[derive(Default)]
+    /// # struct Todos { folder: Option<std::path::PathBuf> }
+    /// # impl LiveServerTestCase for Todos {
+    /// async fn prepare(&mut self, pool: &Pool) -> Result<()> {
+    ///     let client = pool.get().await?;
+    ///     client.execute("UPDATE settings SET greeting = 'hello'", &[]).await?;
+    ///     Ok(())
+    /// }
+    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # }
+    /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
     fn prepare(&mut self, pool: &Pool) -> impl Future<Output = Result<()>> {
         async { Ok(()) }
@@ -155,15 +199,66 @@ pub trait LiveServerTestCase: Default + Send + 'static {
     ///
     /// It is called on the server's own thread, inside its actix [`System`]: what it spawns
     /// there, with `tokio::spawn` or `actix_web::rt::spawn`, lives as long as the server.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
+    /// # use actix_web::dev::Server;
+    /// # mod app {
+    /// #     use super::*;
+    /// #     pub fn run(_: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # }
+    /// # #[derive(Default)]
+    /// # struct Todos { folder: Option<std::path::PathBuf> }
+    /// # impl LiveServerTestCase for Todos {
+    /// fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    ///     app::run(listener, pool)
+    /// }
+    /// # }
+    /// # fn main() {}
+    /// ```
     fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server>;
 
     /// Prepares what every test of this case starts from.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
+    /// # use actix_web::dev::Server;
+    /// # #[derive(Default)]
+    /// # struct Todos { folder: Option<std::path::PathBuf> }
+    /// # impl LiveServerTestCase for Todos {
+    /// async fn set_up(&mut self, live: &LiveServer) -> Result<()> {
+    ///     let client = live.pool().get().await?;
+    ///     client.execute("INSERT INTO users (name) VALUES ('alice')", &[]).await?;
+    ///     Ok(())
+    /// }
+    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # }
+    /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
     fn set_up(&mut self, live: &LiveServer) -> impl Future<Output = Result<()>> {
         async { Ok(()) }
     }
 
     /// Releases what the transaction's end doesn't: files, processes, mocks. Rows need no tearing down.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
+    /// # use actix_web::dev::Server;
+    /// # #[derive(Default)]
+    /// # struct Todos { folder: Option<std::path::PathBuf> }
+    /// # impl LiveServerTestCase for Todos {
+    /// async fn tear_down(&mut self, _: &LiveServer) -> Result<()> {
+    ///     if let Some(folder) = self.folder.take() {
+    ///         std::fs::remove_dir_all(folder)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # }
+    /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
     fn tear_down(&mut self, live: &LiveServer) -> impl Future<Output = Result<()>> {
         async { Ok(()) }

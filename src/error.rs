@@ -4,6 +4,15 @@ use std::error::Error as StdError;
 use std::{fmt, io};
 
 /// The result of everything in this crate that can fail.
+///
+/// ```
+/// use actix_shareddb::Result;
+///
+/// fn title(line: &str) -> Result<String> {
+///     Ok(String::from_utf8(line.into()).map_err(actix_shareddb::Error::other)?)
+/// }
+/// # assert_eq!(title("milk").unwrap(), "milk");
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -33,6 +42,16 @@ struct Inner {
 
 impl Error {
     /// An error of the test's own: a message, or any other error.
+    ///
+    /// ```
+    /// use actix_shareddb::{Error, Result};
+    ///
+    /// fn port(text: &str) -> Result<u16> {
+    ///     text.parse().map_err(Error::other)
+    /// }
+    ///
+    /// assert!(port("a port").is_err());
+    /// ```
     pub fn other(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let error = error.into();
         Self(Box::new(Inner {

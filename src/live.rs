@@ -96,6 +96,15 @@ impl LiveServer {
     }
 
     /// The address that the server listens on, with the port that the system chose.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// // A client that says half of its request, and goes.
+    /// let mut client = tokio::net::TcpStream::connect(live.addr()).await?;
+    /// tokio::io::AsyncWriteExt::write_all(&mut client, b"POST /todos HTTP/1.1\r\n").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn addr(&self) -> SocketAddr {
         self.address
     }
@@ -119,48 +128,115 @@ impl LiveServer {
     }
 
     /// A GET request.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let list = live.get("/todos?owner=7").send().await?.body().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn get(&self, path: &str) -> ClientRequest {
         self.request(Method::GET, path)
     }
 
     /// A POST request.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let todo = serde_json::json!({ "title": "milk" });
+    /// let created = live.post("/todos").send_json(&todo).await?;
+    /// assert_eq!(created.status(), 201);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn post(&self, path: &str) -> ClientRequest {
         self.request(Method::POST, path)
     }
 
     /// A PUT request.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let stored = live.put("/notes/7").send_body("buy milk").await?;
+    /// assert_eq!(stored.status(), 204);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn put(&self, path: &str) -> ClientRequest {
         self.request(Method::PUT, path)
     }
 
     /// A PATCH request.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let done = serde_json::json!({ "done": true });
+    /// let changed = live.patch("/todos/7").send_json(&done).await?;
+    /// assert_eq!(changed.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn patch(&self, path: &str) -> ClientRequest {
         self.request(Method::PATCH, path)
     }
 
     /// A DELETE request.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// assert_eq!(live.delete("/todos/7").send().await?.status(), 204);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn delete(&self, path: &str) -> ClientRequest {
         self.request(Method::DELETE, path)
     }
 
     /// A HEAD request.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let head = live.head("/todos").send().await?;
+    /// assert_eq!(head.headers().get("content-type").unwrap(), "application/json");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn head(&self, path: &str) -> ClientRequest {
         self.request(Method::HEAD, path)
     }
 
     /// An OPTIONS request.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let origin = ("origin", "https://example.com");
+    /// let allowed = live.options("/todos").insert_header(origin).send().await?;
+    /// assert!(allowed.headers().contains_key("access-control-allow-origin"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn options(&self, path: &str) -> ClientRequest {
         self.request(Method::OPTIONS, path)
     }
 
     /// A request with any method.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// use actix_web::http::Method;
+    ///
+    /// let purge = Method::from_bytes(b"PURGE").expect("it is a token");
+    /// assert_eq!(live.request(purge, "/cache").send().await?.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn request(&self, method: Method, path: &str) -> ClientRequest {
         self.client.request(method, self.url(path))
@@ -182,6 +258,15 @@ impl LiveServer {
     /// The client that the requests above are made with.
     ///
     /// It takes full URLs, so it can follow a link that the server gave.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let created = live.post("/todos").send_body("milk").await?;
+    /// let path = created.headers().get("location").unwrap().to_str().unwrap();
+    /// let todo = live.client().get(live.url(path)).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn client(&self) -> &awc::Client {
         &self.client
     }
@@ -189,6 +274,14 @@ impl LiveServer {
     /// A pool on the transaction that the application works in.
     ///
     /// It isn't the application's own pool, so a test that keeps clients takes none away from the application.
+    ///
+    /// ```no_run
+    /// # async fn example(live: &actix_shareddb::LiveServer) -> actix_shareddb::Result<()> {
+    /// let client = live.pool().get().await?;
+    /// client.execute("UPDATE todos SET done = true", &[]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pool(&self) -> &Pool {
         &self.pool
     }

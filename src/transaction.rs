@@ -77,6 +77,18 @@ impl SharedTransaction {
     /// Opens a transaction in the database that the schema and the configuration name, which is prepared first if it
     /// has not been.
     ///
+    /// ```no_run
+    /// # async fn example() -> actix_shareddb::Result<()> {
+    /// use actix_shareddb::{Config, Schema, SharedTransaction};
+    ///
+    /// let schema = Schema::dir("migrations");
+    /// let transaction = SharedTransaction::open(&schema, &Config::new()).await?;
+    /// // ...
+    /// transaction.rollback().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If there is no PostgreSQL, if it can't be reached or refuses the user, and if the schema can't be prepared.
@@ -115,6 +127,14 @@ impl SharedTransaction {
 
     /// Builds a pool, of the configured size, whose clients live in this transaction. Each call gives a pool of its own,
     /// as each of two services would have one.
+    ///
+    /// ```no_run
+    /// # async fn example(transaction: &actix_shareddb::SharedTransaction) -> actix_shareddb::Result<()> {
+    /// let orders = transaction.pool()?;
+    /// let invoices = transaction.pool()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -180,6 +200,14 @@ impl SharedTransaction {
     ///
     /// Without a password, everybody who reaches the address is let in. The listener is made non-blocking.
     ///
+    /// ```no_run
+    /// # async fn example(transaction: &actix_shareddb::SharedTransaction) -> actix_shareddb::Result<()> {
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:5433")?;
+    /// let url = transaction.listen(listener, Some("a password"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the socket is open already.
@@ -189,6 +217,15 @@ impl SharedTransaction {
 
     /// Waits until somebody has joined through the socket and all who did have gone. From then on nobody else is let in:
     /// who connects to a [listener of the caller's](Self::listen) waits in its queue, for the next transaction there.
+    ///
+    /// ```no_run
+    /// # async fn example(transaction: actix_shareddb::SharedTransaction) -> actix_shareddb::Result<()> {
+    /// println!("psql {}", transaction.database_url()?);
+    /// transaction.last_client_gone().await;
+    /// transaction.rollback().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn last_client_gone(&self) {
         self.entrance.deserted().await;
     }
@@ -211,6 +248,15 @@ impl SharedTransaction {
     ///
     /// Nothing new reaches the database from the moment of the call. A statement that still runs may finish within the
     /// configured drain timeout, and is cancelled after it.
+    ///
+    /// ```no_run
+    /// # async fn example(transaction: actix_shareddb::SharedTransaction) -> actix_shareddb::Result<()> {
+    /// let client = transaction.pool()?.get().await?;
+    /// client.execute("DELETE FROM todos", &[]).await?;
+    /// transaction.rollback().await?; // They are back.
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -72,6 +72,20 @@ where
 
 /// The socket to the server as a TLS connector sees it: what [`Config::tls`](crate::Config::tls) asks connectors to work
 /// on. It's a stream of bytes, and nothing else.
+///
+/// ```no_run
+/// use actix_shareddb::{Config, ServerSocket};
+/// use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+///
+/// fn encrypted<T>(connector: T) -> Config
+/// where
+///     T: MakeTlsConnect<ServerSocket> + Clone + Send + Sync + 'static,
+///     T::Stream: Send + 'static,
+///     <T::TlsConnect as TlsConnect<ServerSocket>>::Future: Send + 'static,
+/// {
+///     Config::new().tls(connector)
+/// }
+/// ```
 pub struct ServerSocket(Arc<Mutex<Socket>>);
 
 impl fmt::Debug for ServerSocket {
