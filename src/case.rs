@@ -7,14 +7,16 @@ use std::panic::AssertUnwindSafe;
 use actix_web::dev::Server;
 use actix_web::rt::System;
 use futures_util::FutureExt as _;
-use futures_util::future::join;
+use futures_util::future::{LocalBoxFuture, join, join_all};
 
+use crate::databases::{DEFAULT, Declared};
 use crate::mux::record::Origin;
+use crate::opened::Opened;
 use crate::pause;
 use crate::server::ServerThread;
 use crate::test_database::Kind;
 use crate::verdict::{Failure, Outcome, Verdict};
-use crate::{Config, Isolation, LiveServer, Pool, Result, Schema, TestDatabase};
+use crate::{Config, Databases, FromPools, Isolation, LiveServer, Pool, Result, Schema};
 
 /// What the tests of one application have in common: its schema, how it is served, what each test starts from.
 ///
@@ -77,8 +79,8 @@ use crate::{Config, Isolation, LiveServer, Pool, Result, Schema, TestDatabase};
 ///    begun, whether or not anything failed or panicked in between.
 /// 5. No statement gets through any more. HTTP requests that the test sent and didn't wait for may come to their end,
 ///    for as long as the [`Config`] says.
-/// 6. The transaction is rolled back. Meanwhile the server is stopped, and what it still does is dropped. A database of the
-///    test's own is dropped after that, whoever is connected to it.
+/// 6. The transaction is rolled back, and those of [all other databases](Self::databases). Meanwhile the server is stopped,
+///    and what it still does is dropped. A database of the test's own is dropped after that, whoever is connected to it.
 ///
 /// The first failure is the test's; later ones, and the panics of handlers, are told along with it. The output of a test that
 /// failed ends with what it did: its HTTP requests, the statements that each of them ran, and, if there were any when it
@@ -97,7 +99,7 @@ use crate::{Config, Isolation, LiveServer, Pool, Result, Schema, TestDatabase};
 ///    2  UPDATE users SET points = points + $2 WHERE id = $1  [1, -11]  => ERROR 23514: new row for ...
 ///       ROLLBACK
 /// ```
-pub trait LiveServerTestCase: Default + Send + 'static {
+pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     /// Where the tables come from. By default, the database is used as it is.
     ///
     /// ```no_run
@@ -134,6 +136,26 @@ pub trait LiveServerTestCase: Default + Send + 'static {
     /// ```
     fn config() -> Config {
         Config::default()
+    }
+
+    /// The databases that the application uses beside this one. By default, there are none. With some, the case is a
+    /// `LiveServerTestCase<Pools>`, whose [`serve`](Self::serve) gets the pools of all: see [`Databases`].
+    ///
+    /// ```no_run
+    /// # use std::net::TcpListener;
+    /// # use actix_shareddb::{Config, Databases, LiveServerTestCase, Pools, Schema};
+    /// # #[derive(Default)]
+    /// # struct Shop;
+    /// # impl LiveServerTestCase<Pools> for Shop {
+    /// fn databases() -> Databases {
+    ///     Databases::new().share("audit", Schema::dir("migrations/audit"), Config::new())
+    /// }
+    /// # fn serve(&self, _: TcpListener, _: Pools) -> std::io::Result<actix_web::dev::Server> { unimplemented!() }
+    /// # }
+    /// # fn main() {}
+    /// ```
+    fn databases() -> Databases {
+        Databases::new()
     }
 
     /// Takes the URL at which connections of the application's own join the transaction: one that listens, another pool.
@@ -191,7 +213,7 @@ pub trait LiveServerTestCase: Default + Send + 'static {
     /// # }
     /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
-    fn prepare(&mut self, pool: &Pool) -> impl Future<Output = Result<()>> {
+    fn prepare(&mut self, pool: &P) -> impl Future<Output = Result<()>> {
         async { Ok(()) }
     }
 
@@ -217,7 +239,7 @@ pub trait LiveServerTestCase: Default + Send + 'static {
     /// # }
     /// # fn main() {}
     /// ```
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server>;
+    fn serve(&self, listener: TcpListener, pool: P) -> std::io::Result<Server>;
 
     /// Prepares what every test of this case starts from.
     ///
@@ -267,9 +289,10 @@ pub trait LiveServerTestCase: Default + Send + 'static {
 
 /// Runs one test of a case from `Default` to rollback.
 #[track_caller]
-pub fn run<C, R>(name: &str, test: impl AsyncFnOnce(&mut C, &LiveServer) -> R)
+pub fn run<C, P, R>(name: &str, test: impl AsyncFnOnce(&mut C, &LiveServer) -> R)
 where
-    C: LiveServerTestCase,
+    C: LiveServerTestCase<P>,
+    P: FromPools,
     R: Outcome,
 {
     run_in(None, name, test);
@@ -277,13 +300,55 @@ where
 
 /// The same in what the test itself asks for. What `live_server!` calls.
 #[track_caller]
-pub fn run_in<C, R>(
+pub fn run_in<C, P, R>(
     isolation: Option<Isolation>,
     name: &str,
     test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
 ) where
-    C: LiveServerTestCase,
+    C: LiveServerTestCase<P>,
+    P: FromPools,
     R: Outcome,
+{
+    run_boxed(isolation, name, Box::new(test));
+}
+
+/// A test whose type is forgotten: what follows is much code, and is compiled once for each case instead of once for each
+/// test.
+type Test<'t, C> = Box<dyn Run<C> + 't>;
+
+trait Run<C> {
+    fn run<'a>(self: Box<Self>, case: &'a mut C, live: &'a LiveServer) -> LocalBoxFuture<'a, Told>
+    where
+        Self: 'a;
+}
+
+impl<C, R, T> Run<C> for T
+where
+    R: Outcome,
+    T: AsyncFnOnce(&mut C, &LiveServer) -> R,
+{
+    fn run<'a>(self: Box<Self>, case: &'a mut C, live: &'a LiveServer) -> LocalBoxFuture<'a, Told>
+    where
+        Self: 'a,
+    {
+        Box::pin(async move { Told(self(case, live).await.into_result()) })
+    }
+}
+
+/// The outcome of a test, in the words that are told.
+struct Told(Result<(), String>);
+
+impl Outcome for Told {
+    fn into_result(self) -> Result<(), String> {
+        self.0
+    }
+}
+
+#[track_caller]
+fn run_boxed<C, P>(isolation: Option<Isolation>, name: &str, test: Test<'_, C>)
+where
+    C: LiveServerTestCase<P>,
+    P: FromPools,
 {
     // As the test harness spells it: without the crate.
     let name = name.split_once("::").map_or(name, |(_, path)| path);
@@ -291,92 +356,112 @@ pub fn run_in<C, R>(
         Some(isolation) => C::config().isolation(isolation),
         None => C::config(),
     };
+    let mut databases = C::databases().behind(C::schema(), config);
+    for other in &mut databases[1..] {
+        if let (Some(isolation), None) = (isolation, other.config.isolated()) {
+            other.config = other.config.clone().isolation(isolation);
+        }
+    }
     let mut verdict = Verdict::default();
-    System::new().block_on(in_database(name, test, &config, &mut verdict));
+    System::new().block_on(in_databases(name, test, &databases, &mut verdict));
     verdict.pronounce();
 }
 
-async fn in_database<C, R>(
+async fn in_databases<C, P>(
     name: &str,
-    test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
-    config: &Config,
+    test: Test<'_, C>,
+    declared: &[Declared],
     verdict: &mut Verdict,
 ) where
-    C: LiveServerTestCase,
-    R: Outcome,
+    C: LiveServerTestCase<P>,
+    P: FromPools,
 {
     let case = C::default();
-    let database = match TestDatabase::open(&C::schema(), config).await {
-        Ok(database) => database,
-        Err(error) => {
-            let failure = Failure::new("the test's database did not open", error);
-            return verdict.note(Err(failure));
+    let config = &declared[0].config;
+    let databases = match Opened::open(declared).await {
+        Ok(databases) => databases,
+        Err((name, error)) => {
+            let event = event("the test's database", "did not open", &name);
+            return verdict.note(Err(Failure::new(&event, error)));
         }
     };
-    let served = on_server(name, test, case, config, &database, verdict).await;
+    let served = on_server(name, test, case, config, &databases, verdict).await;
     let stop = async {
         match served {
             Ok(server) => server.stop().await,
             Err(failure) => Err(failure),
         }
     };
-    match database.into_kind() {
-        Kind::Transaction(transaction) => {
-            // The gate is closed, so the server can end meanwhile.
-            let roll_back = attempt("the rollback failed", async || transaction.rollback().await);
-            let (stopped, rolled_back) = join(stop, roll_back).await;
-            verdict.note(stopped);
-            verdict.note(rolled_back);
+    let (mut roll_back, mut own) = (Vec::new(), Vec::new());
+    for (name, database) in databases.into_shared() {
+        match database.into_kind() {
+            Kind::Transaction(transaction) => roll_back.push(async move {
+                let event = event("the rollback", "failed", &name);
+                attempt(&event, async || transaction.rollback().await).await
+            }),
+            Kind::Database(database) => own.push((name, database)),
         }
-        Kind::Database(database) => {
-            verdict.note(stop.await);
-            if verdict.is_clean() || !config.keeps() {
-                verdict.note(
-                    attempt("the end of the database failed", async || {
-                        database.end().await
-                    })
-                    .await,
-                );
-                return;
-            }
-            match database.keep().await {
-                Ok(words) => verdict.tell(words),
-                Err(error) => verdict.note(Err(Failure::new("the database was not kept", error))),
-            }
+    }
+    // The gates are closed, so the server can end meanwhile.
+    let (stopped, rolled_back) = join(stop, join_all(roll_back)).await;
+    verdict.note(stopped);
+    for rolled_back in rolled_back {
+        verdict.note(rolled_back);
+    }
+    // Plain connections end with the server.
+    let is_kept = !verdict.is_clean() && config.keeps();
+    for (name, database) in own {
+        if !is_kept {
+            let event = event("the end of the database", "failed", &name);
+            verdict.note(attempt(&event, async || database.end().await).await);
+            continue;
+        }
+        match database.keep().await {
+            Ok(words) => verdict.tell(words),
+            Err(error) => verdict.note(Err(Failure::new("the database was not kept", error))),
         }
     }
 }
 
-/// What needs a database and a server, which is to be stopped. An `Err` says why there was no server.
-async fn on_server<C, R>(
+/// What happened to a database, by its name if there may be several.
+fn event(what: &str, happened: &str, database: &str) -> String {
+    match database {
+        DEFAULT => format!("{what} {happened}"),
+        name => format!("{what} {happened} for '{name}'"),
+    }
+}
+
+/// What needs databases and a server, which is to be stopped. An `Err` says why there was no server.
+async fn on_server<C, P>(
     name: &str,
-    test: impl AsyncFnOnce(&mut C, &LiveServer) -> R,
+    test: Test<'_, C>,
     mut case: C,
     config: &Config,
-    database: &TestDatabase,
+    databases: &Opened,
     verdict: &mut Verdict,
 ) -> Result<ServerThread, Failure>
 where
-    C: LiveServerTestCase,
-    R: Outcome,
+    C: LiveServerTestCase<P>,
+    P: FromPools,
 {
-    if let Kind::Transaction(transaction) = database.kind() {
+    if let Kind::Transaction(transaction) = databases.first().kind() {
         verdict.watch(transaction.recording());
     }
-    let new_pool = |origin| {
-        database
-            .pool_of(origin)
+    let new_pools = |origin| {
+        databases
+            .pools(origin)
             .map_err(|error| Failure::new("the pool was not built", error))
     };
-    // Two pools: a session belongs to the runtime that it was made on, and a test that blocks its thread must not
+    // Two pools of each: a session belongs to the runtime that it was made on, and a test that blocks its thread must not
     // block the server.
-    let pool = new_pool(Origin::Test)?;
-    let pool_of_server = new_pool(Origin::Server)?;
+    let pools = new_pools(Origin::Test)?;
+    let pools_of_server = P::from_pools(new_pools(Origin::Server)?);
     attempt("`join` failed", async || {
-        case.join(|| database.database_url_of_server())
+        case.join(|| databases.first().database_url_of_server())
     })
     .await?;
-    attempt("`prepare` failed", async || case.prepare(&pool).await).await?;
+    let prepared = P::from_pools(pools.clone());
+    attempt("`prepare` failed", async || case.prepare(&prepared).await).await?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .map_err(|error| Failure::new("no port of 127.0.0.1 could be bound", error))?;
@@ -386,15 +471,15 @@ where
     // The case goes to the server's thread and back, so that it needs to be `Send` only.
     let (mut case, server) =
         ServerThread::start(format!("live-server {name}"), verdict.panics(), move || {
-            let server = case.serve(listener, pool_of_server);
+            let server = case.serve(listener, pools_of_server);
             (case, server)
         })
         .await?;
 
-    let live = LiveServer::new(address, pool, config, database);
+    let live = LiveServer::new(address, pools, config, databases);
     verdict.note(attempt("`set_up` failed", async || case.set_up(&live).await).await);
     if verdict.is_clean() {
-        verdict.note(attempt("the test failed", async || test(&mut case, &live).await).await);
+        verdict.note(attempt("the test failed", async || test.run(&mut case, &live).await).await);
     }
     verdict.tell_story();
     if let Some(story) = verdict.story() {
@@ -402,7 +487,7 @@ where
     }
     verdict.note(attempt("`tear_down` failed", async || case.tear_down(&live).await).await);
 
-    database.close_gate();
+    databases.close_gates();
     live.drain(config.drain()).await;
     verdict.look_for_causes(config);
     Ok(server)

@@ -11,14 +11,16 @@ use awc::ClientRequest;
 use awc::ws::WebsocketsRequest;
 
 use crate::backend::Stream;
+use crate::databases::{DEFAULT, named};
 use crate::exchange::Exchanges;
 use crate::in_flight::InFlight;
 use crate::insider::Insider;
 use crate::mux::driver::Driver;
+use crate::opened::Opened;
 use crate::queries::Recording;
 use crate::socket::Entrance;
 use crate::test_database::Kind;
-use crate::{Config, Isolation, Pool, Result, TestDatabase};
+use crate::{Config, Isolation, Pool, Pools, Result, TestDatabase};
 
 /// A server that runs for one test, with a client to talk to it and a pool on the same transaction.
 ///
@@ -44,11 +46,12 @@ pub struct LiveServer {
     client: awc::Client,
     in_flight: InFlight,
     pool: Pool,
-    door: Door,
+    pools: Pools,
+    doors: Vec<(String, Door)>,
 }
 
 /// How other clients come in, and how this one reaches what only a shared transaction has.
-enum Door {
+pub(crate) enum Door {
     Transaction {
         entrance: Arc<Entrance>,
         recording: Recording,
@@ -57,28 +60,36 @@ enum Door {
     Database(String),
 }
 
+impl Door {
+    pub(crate) fn of(database: &TestDatabase) -> Self {
+        match database.kind() {
+            Kind::Transaction(transaction) => Self::Transaction {
+                entrance: Arc::clone(transaction.entrance()),
+                recording: transaction.recording().clone(),
+                insider: Box::new(transaction.insider()),
+            },
+            Kind::Database(database) => Self::Database(database.database_url()),
+        }
+    }
+
+    fn url(&self) -> Result<String> {
+        match self {
+            Self::Transaction { entrance, .. } => entrance.url(),
+            Self::Database(url) => Ok(url.clone()),
+        }
+    }
+}
+
 impl LiveServer {
     pub(crate) fn new(
         address: SocketAddr,
-        pool: Pool,
+        pools: Pools,
         config: &Config,
-        database: &TestDatabase,
+        databases: &Opened,
     ) -> Self {
-        let (door, exchanges) = match database.kind() {
-            Kind::Transaction(transaction) => {
-                let recording = transaction.recording().clone();
-                let exchanges = recording.exchanges().clone();
-                let door = Door::Transaction {
-                    entrance: Arc::clone(transaction.entrance()),
-                    insider: Box::new(transaction.insider()),
-                    recording,
-                };
-                (door, exchanges)
-            }
-            Kind::Database(database) => (
-                Door::Database(database.database_url()),
-                Exchanges::default(),
-            ),
+        let exchanges = match databases.first().kind() {
+            Kind::Transaction(transaction) => transaction.recording().exchanges().clone(),
+            Kind::Database(_) => Exchanges::default(),
         };
         let in_flight = InFlight::new(exchanges);
         let client = awc::Client::builder()
@@ -90,8 +101,9 @@ impl LiveServer {
             address,
             client,
             in_flight,
-            pool,
-            door,
+            pool: pools.get(DEFAULT),
+            pools,
+            doors: databases.doors(),
         }
     }
 
@@ -304,10 +316,53 @@ impl LiveServer {
     ///
     /// If no port can be bound.
     pub fn database_url(&self) -> Result<String> {
-        match &self.door {
-            Door::Transaction { entrance, .. } => entrance.url(),
-            Door::Database(url) => Ok(url.clone()),
-        }
+        self.door().url()
+    }
+
+    /// That of the first database.
+    fn door(&self) -> &Door {
+        named(&self.doors, DEFAULT)
+    }
+
+    /// The pool of another database of the application, by the name that it has in [`Databases`](crate::Databases).
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # async fn example(live: &LiveServer) -> Result<()> {
+    /// let audit = live.pool_of("audit").get().await?;
+    /// let attempts: i64 = audit.query_one("SELECT count(*) FROM attempts", &[]).await?.get(0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If no database has the name.
+    #[track_caller]
+    pub fn pool_of(&self, database: &str) -> Pool {
+        self.pools.get(database)
+    }
+
+    /// The URL of another database of the application, as [`database_url`](Self::database_url) is that of the first one.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # fn example(live: &LiveServer) -> Result<()> {
+    /// std::process::Command::new("psql").arg(live.database_url_of("audit")?).status()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If no port can be bound.
+    ///
+    /// # Panics
+    ///
+    /// If no database has the name.
+    #[track_caller]
+    pub fn database_url_of(&self, database: &str) -> Result<String> {
+        named(&self.doors, database).url()
     }
 
     /// What keeps this test apart from the others, for one that may come out differently.
@@ -323,7 +378,7 @@ impl LiveServer {
     /// # }
     /// ```
     pub fn isolation(&self) -> Isolation {
-        match self.door {
+        match self.door() {
             Door::Transaction { .. } => Isolation::Transaction,
             Door::Database(_) => Isolation::Database,
         }
@@ -336,7 +391,7 @@ impl LiveServer {
 
     #[track_caller]
     pub(crate) fn insider(&self) -> &Insider {
-        match &self.door {
+        match self.door() {
             Door::Transaction { insider, .. } => insider,
             Door::Database(_) => needs_transaction(),
         }
@@ -344,7 +399,7 @@ impl LiveServer {
 
     #[track_caller]
     pub(crate) fn recording(&self) -> &Recording {
-        match &self.door {
+        match self.door() {
             Door::Transaction { recording, .. } => recording,
             Door::Database(_) => needs_transaction(),
         }

@@ -50,7 +50,7 @@ pub(crate) async fn open(
                 return Ok(Ready { backend, deferral });
             }
             // Another test of this process may end meanwhile, and keep its backend.
-            Err(error) => queue.wait(error, || KEPT.give_up()).await?,
+            Err(error) => queue.wait(error, give_up_kept).await?,
         }
     }
 }
@@ -166,6 +166,11 @@ enum Rollback {
     End,
 }
 
+/// Closes the backends that are kept: the server needs the room, and nobody here uses them.
+pub(crate) fn give_up_kept() {
+    KEPT.give_up();
+}
+
 /// Backends that wait for the next test of this process.
 static KEPT: Kept = Kept(Mutex::new(Vec::new()));
 
@@ -186,7 +191,6 @@ impl Kept {
         Some(kept.swap_remove(index).ready)
     }
 
-    /// Closes all that wait: the server needs the room, and nobody here uses them.
     fn give_up(&self) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clear();

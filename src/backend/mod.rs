@@ -21,7 +21,7 @@ use tokio_postgres::{Client, Config, Connection};
 
 pub(crate) use self::cancel::Canceller;
 pub(crate) use self::exchange::Answer;
-pub(crate) use self::queue::Queue;
+pub(crate) use self::queue::{Queue, says_full};
 use self::search::Search;
 pub(crate) use self::stream::Stream;
 pub use self::tls::ServerSocket;

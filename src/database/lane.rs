@@ -19,12 +19,13 @@ mod url;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use deadpool_postgres::{Connect, Manager, Pool};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
-use crate::backend::{self, Tls};
+use crate::backend::{self, Queue, Tls, says_full};
 use crate::config::Config;
 use crate::database;
 use crate::error::Result;
@@ -68,19 +69,12 @@ impl OwnDatabase {
 
     /// A plain pool, as production builds it.
     pub(crate) fn pool(&self) -> Result<Pool> {
-        let settings = pool::manager_config(&self.config);
-        let manager = match self.config.encryption() {
-            None => Manager::from_config(self.target.clone(), NoTls, settings),
-            Some(tls) => {
-                Manager::from_connect(self.target.clone(), Connections(tls.clone()), settings)
-            }
-        };
-        pool::of(manager, &self.config)
+        plain_pool(&self.target, &self.config)
     }
 
     /// Where any other client reaches it.
     pub(crate) fn database_url(&self) -> String {
-        url::of(&self.target, url::Password::Told)
+        url(&self.target)
     }
 
     /// Drops the database, whoever is connected to it.
@@ -111,8 +105,28 @@ fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
     }
 }
 
-/// Opens connections through the user's own TLS connector.
-struct Connections(Tls);
+/// A pool of plain connections, as production builds it.
+pub(crate) fn plain_pool(target: &tokio_postgres::Config, config: &Config) -> Result<Pool> {
+    let connections = Connections {
+        tls: config.encryption().cloned(),
+        patience: config.connection_limit(),
+    };
+    let settings = pool::manager_config(config);
+    let manager = Manager::from_connect(target.clone(), connections, settings);
+    pool::of(manager, config)
+}
+
+/// The URL of a database, for a program.
+pub(crate) fn url(target: &tokio_postgres::Config) -> String {
+    url::of(target, url::Password::Told)
+}
+
+/// Opens connections as a manager of deadpool's own does, or through the user's TLS connector; while the server is full, it
+/// waits.
+struct Connections {
+    tls: Option<Tls>,
+    patience: Duration,
+}
 
 type Connected = (Client, JoinHandle<()>);
 
@@ -123,14 +137,34 @@ impl Connect for Connections {
     ) -> Pin<Box<dyn Future<Output = Result<Connected, tokio_postgres::Error>> + Send + '_>> {
         let config = config.clone();
         Box::pin(async move {
-            match backend::client(&config, Some(&self.0)).await {
-                Ok((client, connection)) => {
-                    // Its error reaches whoever uses the client.
-                    let task = tokio::spawn(async move { drop(connection.await) });
-                    Ok((client, task))
+            let mut queue = Queue::new(self.patience);
+            loop {
+                match self.try_to_connect(&config).await {
+                    Err(error) if says_full(&error) && queue.pause().await => {}
+                    outcome => return outcome,
                 }
-                Err(error) => Err(pool::into_client_error(error).await),
             }
         })
+    }
+}
+
+impl Connections {
+    async fn try_to_connect(
+        &self,
+        config: &tokio_postgres::Config,
+    ) -> Result<Connected, tokio_postgres::Error> {
+        // Their errors reach whoever uses the client.
+        let Some(tls) = &self.tls else {
+            let (client, connection) = config.connect(NoTls).await?;
+            let task = tokio::spawn(async move { drop(connection.await) });
+            return Ok((client, task));
+        };
+        match backend::client(config, Some(tls)).await {
+            Ok((client, connection)) => {
+                let task = tokio::spawn(async move { drop(connection.await) });
+                Ok((client, task))
+            }
+            Err(error) => Err(pool::into_client_error(error).await),
+        }
     }
 }

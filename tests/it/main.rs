@@ -24,6 +24,7 @@ mod pause;
 mod programs;
 mod queries;
 mod schema;
+mod several;
 mod socket;
 mod stage;
 mod story;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::super::{Backend, Queue};
 use super::postgres::PrivatePostgres;
 use crate::config::Config;
+use crate::databases::Databases;
+use crate::mux::record::Origin;
+use crate::opened::Opened;
 use crate::schema::Schema;
 use crate::transaction::SharedTransaction;
 
@@ -61,7 +64,7 @@ async fn one_who_has_waited_long_enough_is_told() {
     let _backends = fill(&target).await;
     let config = Config::new()
         .database_url(url(&server))
-        .connection_limit_timeout(Duration::ZERO);
+        .connection_limit_timeout(Duration::from_nanos(1));
     let schemas = [Schema::existing(), Schema::sql("")];
     for (schema, event) in schemas.iter().zip([
         "",
@@ -75,11 +78,11 @@ async fn one_who_has_waited_long_enough_is_told() {
         assert_eq!(
             told.replace(&server.directory().display().to_string(), "FOLDER"),
             format!(
-                "{event}the server has had no connection to spare for 0ns\n  \
+                "{event}the server has had no connection to spare for 1ns\n  \
                  caused by: no connection to PostgreSQL at {place} (user 'alice', database 'postgres')\n  \
                  caused by: FATAL: remaining connection slots are reserved for non-replication superuser connections\n  \
                  help: raise max_connections of the server; run fewer tests at a time (--test-threads), each of which \
-                 takes one connection; or let them wait longer (Config::connection_limit_timeout)"
+                 takes one connection for each of its databases; or let them wait longer (Config::connection_limit_timeout)"
             )
         );
     }
@@ -123,6 +126,44 @@ fn many_tests_at_once_get_through() {
                     assert_eq!(client.execute(insert, &[]).await.unwrap(), 1);
                     drop(client);
                     transaction.rollback().await.unwrap();
+                });
+            })
+        })
+        .collect();
+    for test in tests {
+        test.join().unwrap();
+    }
+}
+
+/// Each of these tests takes two connections. Had every one the first of them, none would get the second.
+#[test]
+fn tests_with_several_databases_do_not_wait_for_each_other_in_vain() {
+    let server = server();
+    let tests: Vec<_> = (0..2 * ALLOWED)
+        .map(|_| {
+            let config = Config::new()
+                .database_url(url(&server))
+                .connection_limit_timeout(Duration::from_secs(600));
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    let second = Schema::sql("CREATE TABLE second ()");
+                    let declared = Databases::new()
+                        .share("second", second, config.clone())
+                        .behind(Schema::sql("CREATE TABLE first ()"), config);
+                    let opened = Opened::open(&declared).await.unwrap();
+                    let pools = opened.pools(Origin::Test).unwrap();
+                    for (name, table) in [("default", "first"), ("second", "second")] {
+                        let client = pools.get(name).get().await.unwrap();
+                        let insert = format!("INSERT INTO {table} DEFAULT VALUES");
+                        assert_eq!(client.execute(&insert, &[]).await.unwrap(), 1);
+                    }
+                    for (_, database) in opened.into_shared() {
+                        database.end().await.unwrap();
+                    }
                 });
             })
         })

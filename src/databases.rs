@@ -1,0 +1,247 @@
+//! The databases of an application that has several: how a case names them, and the pools that it gets.
+
+use std::fmt;
+
+use crate::Pool;
+use crate::config::Config;
+use crate::schema::Schema;
+
+/// The databases that an application uses beside its first one, each by a name.
+///
+/// ```no_run
+/// use std::net::TcpListener;
+///
+/// use actix_shareddb::{Config, Databases, LiveServerTestCase, Pools, Schema};
+/// # mod app {
+/// #     use actix_shareddb::Pool;
+/// #     pub fn run(_: std::net::TcpListener, _: Pool, _: Pool, _: Pool) -> std::io::Result<actix_web::dev::Server> { todo!() }
+/// # }
+///
+/// #[derive(Default)]
+/// struct Shop;
+///
+/// impl LiveServerTestCase<Pools> for Shop {
+///     fn schema() -> Schema {
+///         Schema::dir("migrations/shop")
+///     }
+///
+///     fn databases() -> Databases {
+///         Databases::new()
+///             .share("audit", Schema::dir("migrations/audit"), Config::new())
+///             .leave("zip codes", Config::new().database_url("postgres://localhost/zip_codes"))
+///     }
+///
+///     /// The very function that `main` calls.
+///     fn serve(&self, listener: TcpListener, pools: Pools) -> std::io::Result<actix_web::dev::Server> {
+///         app::run(listener, pools.get("default"), pools.get("audit"), pools.get("zip codes"))
+///     }
+/// }
+/// ```
+///
+/// The first one, of which [`schema`](crate::LiveServerTestCase::schema) and [`config`](crate::LiveServerTestCase::config)
+/// tell, is called `default`. Each one that is shared is a transaction of its own, or a database of the test's own if its
+/// [`Config`] says so, and all of them are rolled back together. What isn't named here no test can reach.
+///
+/// What a failed test tells of its statements, and what it can ask of them, is of the first one.
+///
+/// Two names may stand for one database, as those of a pool for reading and one for writing: then they share its
+/// transaction, with the settings of the first.
+#[derive(Clone, Debug, Default)]
+#[must_use = "databases do nothing until a test case returns them"]
+pub struct Databases(Vec<Declared>);
+
+/// A database by its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) config: Config,
+    pub(crate) choice: Choice,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Choice {
+    Share(Schema),
+    Leave,
+}
+
+/// What the database is called of which the case itself tells.
+pub(crate) const DEFAULT: &str = "default";
+
+impl Databases {
+    /// None yet, the same as [`Databases::default`].
+    ///
+    /// ```
+    /// use actix_shareddb::Databases;
+    ///
+    /// let databases = Databases::new();
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A database that the test shares with the application, as it does the first one. Where its configuration names no
+    /// server, it is on that of the environment, or on the private one.
+    ///
+    /// ```
+    /// use actix_shareddb::{Config, Databases, Schema};
+    ///
+    /// let databases = Databases::new().share("audit", Schema::dir("migrations/audit"), Config::new());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If another database has the name.
+    pub fn share(self, name: impl Into<String>, schema: Schema, config: Config) -> Self {
+        self.declare(name.into(), config, Choice::Share(schema))
+    }
+
+    /// A database that is left alone: the application gets plain connections to it, and what it commits there stays. It has
+    /// to be named by [`Config::database_url`], so that it is never one that only happens to be there.
+    ///
+    /// ```
+    /// use actix_shareddb::{Config, Databases};
+    ///
+    /// let zip_codes = Config::new().database_url("postgres://localhost/zip_codes");
+    /// let databases = Databases::new().leave("zip codes", zip_codes);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If another database has the name.
+    pub fn leave(self, name: impl Into<String>, config: Config) -> Self {
+        self.declare(name.into(), config, Choice::Leave)
+    }
+
+    fn declare(mut self, name: String, config: Config, choice: Choice) -> Self {
+        let is_known = name == DEFAULT || self.0.iter().any(|known| known.name == name);
+        assert!(!is_known, "two databases are called '{name}'");
+        self.0.push(Declared {
+            name,
+            config,
+            choice,
+        });
+        self
+    }
+
+    /// All of them, with the first one in front.
+    pub(crate) fn behind(self, schema: Schema, config: Config) -> Vec<Declared> {
+        let first = Declared {
+            name: DEFAULT.to_owned(),
+            config,
+            choice: Choice::Share(schema),
+        };
+        std::iter::once(first).chain(self.0).collect()
+    }
+}
+
+/// The pools of an application's databases, by the names that [`Databases`] gives them.
+#[derive(Clone)]
+pub struct Pools(Vec<(String, Pool)>);
+
+impl Pools {
+    pub(crate) fn new(pools: Vec<(String, Pool)>) -> Self {
+        Self(pools)
+    }
+
+    /// The pool of a database. That of which the case itself tells is called `default`.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Pools, Result};
+    /// # async fn example(pools: &Pools) -> Result<()> {
+    /// let audit = pools.get("audit").get().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If no database has the name.
+    #[track_caller]
+    pub fn get(&self, name: &str) -> Pool {
+        named(&self.0, name).clone()
+    }
+}
+
+impl fmt::Debug for Pools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// What a case may get its databases as: the [`Pool`] of the first one, which is what most applications have, or [`Pools`].
+pub trait FromPools: Send + 'static {
+    #[doc(hidden)]
+    fn from_pools(pools: Pools) -> Self;
+}
+
+impl FromPools for Pool {
+    fn from_pools(pools: Pools) -> Self {
+        pools.get(DEFAULT)
+    }
+}
+
+impl FromPools for Pools {
+    fn from_pools(pools: Pools) -> Self {
+        pools
+    }
+}
+
+/// What belongs to a name.
+#[track_caller]
+pub(crate) fn named<'a, T>(all: &'a [(String, T)], name: &str) -> &'a T {
+    match all.iter().find(|(known, _)| known == name) {
+        Some((_, found)) => found,
+        None => {
+            let known: Vec<_> = all.iter().map(|(name, _)| format!("'{name}'")).collect();
+            panic!(
+                "no database is called '{name}', there is {}; LiveServerTestCase::databases names them, to be shared or left alone",
+                known.join(", ")
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_one_is_in_front() {
+        let databases = Databases::new()
+            .share("audit", Schema::existing(), Config::new())
+            .leave("warehouse", Config::new());
+        let all = databases.behind(Schema::existing(), Config::new());
+        let names: Vec<_> = all.iter().map(|declared| &declared.name[..]).collect();
+        assert_eq!(names, ["default", "audit", "warehouse"]);
+        assert!(matches!(all[2].choice, Choice::Leave));
+    }
+
+    #[test]
+    #[should_panic(expected = "two databases are called 'audit'")]
+    fn a_name_is_given_once() {
+        let _ = Databases::new().leave("audit", Config::new()).share(
+            "audit",
+            Schema::existing(),
+            Config::new(),
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "two databases are called 'default'")]
+    fn the_name_of_the_first_one_is_taken() {
+        let _ = Databases::new().leave("default", Config::new());
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "no database is called 'adit', there is 'default', 'audit'; \
+                               LiveServerTestCase::databases names them, to be shared or left alone"
+    )]
+    fn a_name_that_nothing_has_is_told_with_those_there_are() {
+        let known = [("default".to_owned(), 1), ("audit".to_owned(), 2)];
+        assert_eq!(*named(&known, "audit"), 2);
+        named(&known, "adit");
+    }
+}

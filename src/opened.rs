@@ -1,0 +1,177 @@
+//! All the databases of one test, opened together and ended together.
+
+use std::time::Duration;
+
+use crate::backend::Queue;
+use crate::config::Config;
+use crate::database::{self, lane};
+use crate::databases::{Choice, Declared, Pools};
+use crate::error::{Error, Result};
+use crate::isolation::Isolation;
+use crate::live::Door;
+use crate::mux::record::Origin;
+use crate::schema::Schema;
+use crate::{Pool, TestDatabase, outer};
+
+/// The databases of a test, each by the names that it has. The first is the case's own.
+pub(crate) struct Opened {
+    shared: Vec<Shared>,
+    names: Vec<(String, Access)>,
+}
+
+struct Shared {
+    /// The first of its names.
+    name: String,
+    database: TestDatabase,
+    target: tokio_postgres::Config,
+}
+
+/// What a name stands for.
+enum Access {
+    /// One of those that are shared, by its index.
+    Shared(usize),
+    Left(Box<Left>),
+}
+
+/// A database that is left alone.
+struct Left {
+    target: tokio_postgres::Config,
+    config: Config,
+}
+
+impl Opened {
+    /// Opens them all, or none: on a server that is full, a test that has one and waits for another would keep that from
+    /// others that do the same.
+    ///
+    /// # Errors
+    ///
+    /// That of the first that can't be opened, with its name.
+    pub(crate) async fn open(declared: &[Declared]) -> Result<Self, (String, Error)> {
+        // To prepare a schema takes several connections, for a short time, and so is done while there is none to hold on to.
+        for Declared {
+            name,
+            config,
+            choice,
+        } in declared
+        {
+            if let Choice::Share(schema) = choice {
+                database::resolve(schema, config)
+                    .await
+                    .map_err(|error| (name.clone(), error))?;
+            }
+        }
+        let mut queue = Queue::new(declared[0].config.connection_limit());
+        loop {
+            match Self::try_to_open(declared).await {
+                Err((name, error)) => queue
+                    .wait(error, outer::give_up_kept)
+                    .await
+                    .map_err(|error| (name, error))?,
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_to_open(declared: &[Declared]) -> Result<Self, (String, Error)> {
+        let mut opened = Self {
+            shared: Vec::new(),
+            names: Vec::new(),
+        };
+        for Declared {
+            name,
+            config,
+            choice,
+        } in declared
+        {
+            let access = match choice {
+                Choice::Share(schema) => opened.share(name, schema, config).await,
+                Choice::Leave => leave(config).await,
+            };
+            let access = access.map_err(|error| (name.clone(), error))?;
+            opened.names.push((name.clone(), access));
+        }
+        Ok(opened)
+    }
+
+    async fn share(&mut self, name: &str, schema: &Schema, config: &Config) -> Result<Access> {
+        let isolation = Isolation::of(config)?;
+        // Whoever has nothing yet may wait.
+        let waiting = match self.shared.is_empty() {
+            true => config.clone(),
+            false => config.clone().connection_limit_timeout(Duration::ZERO),
+        };
+        let target = database::resolve(schema, &waiting).await?;
+        let is_this =
+            |shared: &Shared| shared.target == target && shared.database.isolation() == isolation;
+        if let Some(index) = self.shared.iter().position(is_this) {
+            return Ok(Access::Shared(index));
+        }
+        let database = TestDatabase::open(schema, &waiting).await?;
+        self.shared.push(Shared {
+            name: name.to_owned(),
+            database,
+            target,
+        });
+        Ok(Access::Shared(self.shared.len() - 1))
+    }
+
+    /// That of which the case itself tells.
+    pub(crate) fn first(&self) -> &TestDatabase {
+        &self.shared[0].database
+    }
+
+    /// New pools of all of them, whose statements are recorded as those of this origin.
+    pub(crate) fn pools(&self, origin: Origin) -> Result<Pools> {
+        let pool = |access: &Access| -> Result<Pool> {
+            match access {
+                Access::Shared(index) => self.shared[*index].database.pool_of(origin),
+                Access::Left(left) => lane::plain_pool(&left.target, &left.config),
+            }
+        };
+        let pools = self
+            .names
+            .iter()
+            .map(|(name, access)| Ok((name.clone(), pool(access)?)));
+        Ok(Pools::new(pools.collect::<Result<_>>()?))
+    }
+
+    /// How other clients come in.
+    pub(crate) fn doors(&self) -> Vec<(String, Door)> {
+        let door = |access: &Access| match access {
+            Access::Shared(index) => Door::of(&self.shared[*index].database),
+            Access::Left(left) => Door::Database(lane::url(&left.target)),
+        };
+        let doors = self
+            .names
+            .iter()
+            .map(|(name, access)| (name.clone(), door(access)));
+        doors.collect()
+    }
+
+    /// From now on no transaction takes anything any more.
+    pub(crate) fn close_gates(&self) {
+        for shared in &self.shared {
+            shared.database.close_gate();
+        }
+    }
+
+    /// Those that have to be ended, by the first of their names.
+    pub(crate) fn into_shared(self) -> impl Iterator<Item = (String, TestDatabase)> {
+        self.shared
+            .into_iter()
+            .map(|shared| (shared.name, shared.database))
+    }
+}
+
+async fn leave(config: &Config) -> Result<Access> {
+    if config.url().is_none() {
+        return Err(Error::new("a database that is left alone is not named").help(
+            "What the application commits there stays. Say by Config::database_url which one it is, or share it.",
+        ));
+    }
+    let target = database::resolve(&Schema::existing(), config).await?;
+    Ok(Access::Left(Box::new(Left {
+        target,
+        config: config.clone(),
+    })))
+}
