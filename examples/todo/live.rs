@@ -193,6 +193,7 @@ live_server! {
         }
 
         /// PostgreSQL may ask for a transaction to be tried again: while it runs, and when it is committed.
+        #[isolation(Transaction)]
         async fn a_transfer_that_another_gets_in_the_way_of_is_tried_again(&mut self, live: &LiveServer) -> Result<()> {
             let deadlock = live.faults().on("FOR UPDATE").fail(SqlState::T_R_DEADLOCK_DETECTED);
             let conflict = live.faults().on_commit().fail(SqlState::T_R_SERIALIZATION_FAILURE);
@@ -205,6 +206,7 @@ live_server! {
         }
 
         /// It isn't tried for ever.
+        #[isolation(Transaction)]
         async fn a_transfer_that_never_gets_through_moves_nothing(&mut self, live: &LiveServer) -> Result<()> {
             let conflict = live.faults().on_commit().times(10).fail(SqlState::T_R_SERIALIZATION_FAILURE);
             let transfer = json!({ "from": self.alice, "to": self.bob, "points": 4 });
@@ -215,6 +217,7 @@ live_server! {
         }
 
         /// A client of the pool whose connection is lost is replaced.
+        #[isolation(Transaction)]
         async fn a_lost_connection_costs_one_request(&mut self, live: &LiveServer) -> Result<()> {
             live.faults().on_table("todos").disconnect();
             assert_eq!(live.get("/todos").send().await?.status(), 500);
@@ -223,6 +226,7 @@ live_server! {
         }
 
         /// The list costs one query, however long it is.
+        #[isolation(Transaction)]
         async fn the_list_costs_one_query(&mut self, live: &LiveServer) -> Result<()> {
             for title in ["milk", "bread", "tea"] {
                 live.post("/todos").send_json(&json!({ "owner": self.alice, "title": title })).await?;
@@ -233,6 +237,7 @@ live_server! {
         }
 
         /// Many cases from the same state.
+        #[isolation(Transaction)]
         async fn what_can_be_transferred_is_what_there_is(&mut self, live: &LiveServer) -> Result<()> {
             let fixtures = live.checkpoint().await?;
             for (points, status, left) in [(1, 201, (9, 11)), (10, 201, (0, 20)), (11, 409, (10, 10))] {
