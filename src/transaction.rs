@@ -16,7 +16,7 @@ use crate::insider::Insider;
 use crate::mux::driver::{Driver, SessionStream};
 use crate::mux::message::parameter;
 use crate::mux::record::Origin;
-use crate::mux::{Deferral, Mux, redirect};
+use crate::mux::{Deferral, Mux, Reach, redirect};
 use crate::outer::{self, Ready};
 use crate::pool;
 use crate::queries::Recording;
@@ -106,8 +106,8 @@ impl SharedTransaction {
         )
         .deny_isolation_levels(config.denies_levels());
         let cancels = canceller.clone();
-        let driver = Driver::new(mux, backend.stream, config.lease(), move |done| {
-            cancels.cancel_aside(done);
+        let driver = Driver::new(mux, backend.stream, config.lease(), move |reach, done| {
+            cancels.cancel_aside(reach == Reach::Guarded, done);
         });
         let user = parameter(&backend.parameters, "session_authorization").unwrap_or_default();
         // What isn't named is named like the user, by PostgreSQL's rule.

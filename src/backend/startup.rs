@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
@@ -54,7 +55,7 @@ pub(super) async fn open(
         secret_key: recording.secret_key,
         address: address.clone(),
         encryption: encryption.clone(),
-        patience: config.get_connect_timeout().copied(),
+        config: Arc::new(config.clone()),
     };
     Ok(Backend::new(tap.stream, recording.parameters, canceller))
 }

@@ -23,7 +23,7 @@ use tokio::time::Sleep;
 
 use super::message::{self, Message, ProtocolViolation, Startup, to_session};
 use super::record::Origin;
-use super::{Ending, Mux, SessionId, Transmit};
+use super::{Ending, Mux, Reach, SessionId, Transmit};
 
 /// How much is read from the backend at a time.
 const CHUNK: usize = 32 * 1024;
@@ -31,8 +31,9 @@ const CHUNK: usize = 32 * 1024;
 /// How much may wait to be written to the backend before a client that sends more is told to wait.
 const BACKLOG: usize = 1 << 20;
 
-/// Sends a CancelRequest somewhere else, and calls back when its connection has closed.
-type Cancel = dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync;
+/// Cancels what the backend runs, from somewhere else, and calls back when that is over, with whether there was anything.
+type Cancel = dyn Fn(Reach, Cancelled) + Send + Sync;
+pub(crate) type Cancelled = Box<dyn FnOnce(bool) + Send>;
 
 /// The stream of the real backend, which any runtime can poll.
 pub(crate) trait BackendStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -79,8 +80,8 @@ struct Shared<S> {
     clients: BTreeMap<SessionId, ClientEnd>,
     /// Who waits for the backend to have nothing to do.
     finisher: Option<Waker>,
-    /// A CancelRequest is to be sent.
-    cancel_due: bool,
+    /// What runs is to be cancelled.
+    cancel_due: Option<Reach>,
     /// Tasks to be woken when the lock is free.
     wakes: Vec<Waker>,
 }
@@ -105,7 +106,7 @@ impl<S: BackendStream> Driver<S> {
         mux: Mux,
         stream: S,
         lease_timeout: Duration,
-        cancel: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static,
+        cancel: impl Fn(Reach, Cancelled) + Send + Sync + 'static,
     ) -> Self {
         let shared = Shared {
             mux,
@@ -116,7 +117,7 @@ impl<S: BackendStream> Driver<S> {
             chunk: vec![0; CHUNK].into_boxed_slice(),
             clients: BTreeMap::new(),
             finisher: None,
-            cancel_due: false,
+            cancel_due: None,
             wakes: Vec::new(),
         };
         Self {
@@ -140,7 +141,7 @@ impl<S: BackendStream> Driver<S> {
         self.connect_client(None)
     }
 
-    /// The same for a client that can cancel what it runs, which costs it a packet for each statement.
+    /// The same for a client that can cancel what it runs.
     pub(crate) fn connect_cancellable(&self, secret_key: i32) -> SessionStream<S> {
         self.connect_client(Some(secret_key))
     }
@@ -196,7 +197,7 @@ impl<S: BackendStream> Driver<S> {
         });
     }
 
-    /// Waits until no CancelRequest is on its way, because one could hit what is sent afterwards.
+    /// Waits until no cancel is on its way, because one could hit what is sent afterwards.
     pub(crate) async fn no_cancel(&self) {
         poll_fn(|context| {
             self.with(|shared| {
@@ -210,12 +211,12 @@ impl<S: BackendStream> Driver<S> {
         .await;
     }
 
-    /// Has a CancelRequest sent. A driver that has gone by the time at which that is done had nothing to lose.
-    fn send_cancel(&self) {
+    /// Has what runs cancelled. A driver that has gone by the time at which that is done had nothing to lose.
+    fn send_cancel(&self, reach: Reach) {
         let shared = Arc::downgrade(&self.shared);
         let cancel = Arc::clone(&self.cancel);
         let (lease_timeout, origin) = (self.lease_timeout, self.origin);
-        (self.cancel)(Box::new(move || {
+        let cancelled: Cancelled = Box::new(move |found| {
             if let Some(shared) = shared.upgrade() {
                 let driver = Self {
                     shared,
@@ -224,13 +225,14 @@ impl<S: BackendStream> Driver<S> {
                     origin,
                 };
                 driver.with(|shared| {
-                    shared.mux.handle_cancelled(Instant::now());
+                    shared.mux.handle_cancelled(found, Instant::now());
                     shared.route();
                     shared.wake_one();
                     shared.wakes.extend(shared.finisher.take());
                 });
             }
-        }));
+        });
+        (self.cancel)(reach, cancelled);
     }
 
     /// Ends all sessions and gives the backend's stream back, with what there is to say of how the transaction stands.
@@ -257,10 +259,10 @@ impl<S: BackendStream> Driver<S> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let result = action(&mut shared);
         let wakes = std::mem::take(&mut shared.wakes);
-        let cancel_due = std::mem::take(&mut shared.cancel_due);
+        let cancel_due = shared.cancel_due.take();
         drop(shared);
-        if cancel_due {
-            self.send_cancel();
+        if let Some(reach) = cancel_due {
+            self.send_cancel(reach);
         }
         for waker in wakes {
             waker.wake();
@@ -308,7 +310,7 @@ impl<S: BackendStream> Shared<S> {
                         self.wakes.extend(client.reader.take());
                     }
                 }
-                Transmit::Cancel => self.cancel_due = true,
+                Transmit::Cancel(reach) => self.cancel_due = Some(reach),
                 Transmit::Close(id) => {
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.closed = true;

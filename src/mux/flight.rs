@@ -156,6 +156,15 @@ impl Request {
         }
     }
 
+    /// Whether the backend shows what it runs for this message. The others are over in no time, and Close and Sync aren't
+    /// even interrupted.
+    fn is_shown(&self) -> bool {
+        matches!(
+            self,
+            Self::Parse | Self::Bind | Self::Execute | Self::Query | Self::FunctionCall
+        )
+    }
+
     /// Whether the backend sends ReadyForQuery for this message even after an error.
     pub(super) fn is_synced(&self) -> bool {
         matches!(self, Self::Sync | Self::Query | Self::FunctionCall)
@@ -173,6 +182,8 @@ pub(super) struct Script {
     pub(super) replacements: Vec<Replacement>,
     /// What its statements do that is to be kept in mind, each with the statement's number.
     pub(super) effects: VecDeque<(usize, Effect)>,
+    /// What running all of them means for the standing savepoint.
+    pub(super) executed: Executed,
     /// How many statements have succeeded.
     pub(super) completed: usize,
 }
@@ -240,6 +251,15 @@ pub(super) enum Part {
     },
 }
 
+/// What a cancel finds on its way to what a client runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nothing.
+    Open,
+    /// A prologue that has not been answered. When the backend shows a statement without its mark, it is past it.
+    Guarded,
+}
+
 /// What a script goes on with when something of ours has been answered.
 #[derive(Debug)]
 pub(super) enum AfterCheck {
@@ -286,12 +306,19 @@ pub(super) struct Flight {
     /// Its transactions are read-only unless they say otherwise.
     pub(super) read_only: bool,
     /// Its client may want it cancelled.
-    pub(super) flushes_guard: bool,
+    pub(super) may_be_cancelled: bool,
+    /// The backend was sent something of the client's since it was last told to be ready, which it may go on to show as what
+    /// it runs while it is at the next prologue.
+    pub(super) shows_client: bool,
+    /// A prologue was sent behind such a thing.
+    pub(super) hides_guard: bool,
     /// It runs something, and not only prepares it.
     pub(super) executes: bool,
     /// Its client wants it cancelled, which the backend doesn't know yet.
     pub(super) cancel: bool,
-    /// How often it was cancelled because nobody wants it any more.
+    /// The cancel that is on its way is for this.
+    pub(super) canceling: bool,
+    /// How often that was tried.
     pub(super) attempts: u8,
     /// The batch runs a COPY FROM STDIN, behind which nothing may be sent.
     pub(super) copies_in: bool,
@@ -333,9 +360,12 @@ impl Flight {
             awaits_copy: false,
             intruder: None,
             read_only: false,
-            flushes_guard: false,
+            may_be_cancelled: false,
+            shows_client: false,
+            hides_guard: false,
             executes: false,
             cancel: false,
+            canceling: false,
             attempts: 0,
             copies_in: false,
             script: None,
@@ -359,6 +389,11 @@ impl Flight {
     }
 
     pub(super) fn expect(&mut self, to: Request, reader: Reader) {
+        if to.is_synced() {
+            self.shows_client = false;
+        } else {
+            self.shows_client |= to.is_shown() && !matches!(reader, Reader::Guard);
+        }
         self.steps.push_back(Step::Reply { to, reader });
     }
 
@@ -436,18 +471,34 @@ impl Flight {
             && self.after_check.is_none()
     }
 
-    /// All that a cancel could hit is the client's. Close and Sync it doesn't hit: they aren't interrupted.
-    pub(super) fn is_cancellable(&self) -> bool {
-        let is_own = |step: &Step| {
-            matches!(
-                step,
-                Step::Reply {
-                    to: Request::Parse | Request::Bind | Request::Execute,
-                    reader: Reader::Guard,
-                }
-            )
-        };
-        self.runs() && !self.steps.iter().any(is_own)
+    /// How a cancel can hit what is the client's, and nothing else.
+    pub(super) fn reach(&self) -> Option<Reach> {
+        let is_own = |&(_, reader): &(&Request, &Reader)| matches!(reader, Reader::Guard);
+        let mut hit = self
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Reply { to, reader } => Some((to, reader)),
+                _ => None,
+            })
+            .filter(|(to, _)| to.is_shown())
+            .peekable();
+        let is_guarded = hit.peek().is_some_and(is_own);
+        let mut clients = hit.skip_while(is_own).peekable();
+        let is_any = clients.peek().is_some();
+        let mut may_skip = false;
+        for step in clients {
+            let (to, reader) = step;
+            // A Query is skipped with a failure of ours before it, and has no answer then.
+            if is_own(&step) || may_skip && matches!(to, Request::Query) {
+                return None;
+            }
+            may_skip |= matches!(reader, Reader::Check { .. });
+        }
+        match is_guarded {
+            true => (is_any && !self.hides_guard).then_some(Reach::Guarded),
+            false => self.runs().then_some(Reach::Open),
+        }
     }
 
     /// The Execute that answers CopyInResponse is followed by nothing but a Sync.

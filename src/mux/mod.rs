@@ -67,6 +67,7 @@ mod state;
 mod value;
 
 pub(crate) use deferral::Deferral;
+pub(crate) use flight::Reach;
 pub(crate) use session::SessionId;
 pub(crate) use state::{Ending, Mux, Transmit};
 

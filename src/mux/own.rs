@@ -17,6 +17,9 @@ const SET: &[u8] = b"~0~savepoint";
 const NEST: &[u8] = b"~0~nest";
 const ROLLBACK_TO: &[u8] = b"~0~rollback";
 const ROLLBACK_TO_NESTED: &[u8] = b"~0~rollback_nested";
+/// Stands before each statement of a prologue, so that `pg_stat_activity` tells whether the backend is past them. It is a
+/// prefix, because only so much of a long text is shown there.
+pub(crate) const MARK: &str = "/* actix-shareddb */ ";
 /// Fails, and has no other effect.
 pub(super) const REFUSE: &[u8] = b"~0~refuse";
 /// Checks the deferred constraints.
@@ -32,16 +35,17 @@ const OUTER: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFER
 
 /// What a backend is told before the multiplexer takes over: the statements above. It answers with one ReadyForQuery.
 pub(crate) fn preparation() -> Vec<Message> {
-    let prepare = |name: &[u8], sql: String| to_backend::parse(name, sql.as_bytes());
+    let prepare = |name: &[u8], sql: &str| to_backend::parse(name, sql.as_bytes());
+    let guard = |name: &[u8], sql: &str| prepare(name, &format!("{MARK}{sql}"));
     vec![
-        prepare(BEGIN, OUTER.to_owned()),
-        prepare(RELEASE, format!("RELEASE SAVEPOINT {SAVEPOINT}")),
-        prepare(SET, format!("SAVEPOINT {SAVEPOINT}")),
-        prepare(NEST, format!("SAVEPOINT {NESTED}")),
-        prepare(ROLLBACK_TO, rollback_to(false)),
-        prepare(ROLLBACK_TO_NESTED, rollback_to(true)),
-        prepare(REFUSE, format!("RELEASE SAVEPOINT {SAVEPOINT}_refused")),
-        prepare(CHECK, "SET CONSTRAINTS ALL IMMEDIATE".to_owned()),
+        guard(BEGIN, OUTER),
+        guard(RELEASE, &format!("RELEASE SAVEPOINT {SAVEPOINT}")),
+        guard(SET, &format!("SAVEPOINT {SAVEPOINT}")),
+        guard(NEST, &format!("SAVEPOINT {NESTED}")),
+        guard(ROLLBACK_TO, &rollback_to(false)),
+        guard(ROLLBACK_TO_NESTED, &rollback_to(true)),
+        prepare(REFUSE, &format!("RELEASE SAVEPOINT {SAVEPOINT}_refused")),
+        prepare(CHECK, "SET CONSTRAINTS ALL IMMEDIATE"),
         to_backend::sync(),
     ]
 }

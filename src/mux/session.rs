@@ -78,19 +78,12 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(command: Command, sql: Bytes, scs: bool) -> Self {
-        // A setting can be made READ ONLY in this way, too, which ends with its subtransaction.
-        let executed = match command {
-            Command::Other | Command::PgNotify { .. } if !settings::mentions_set_config(&sql) => {
-                Executed::Plain
-            }
-            _ => Executed::Anything,
-        };
         Self {
+            executed: executed_by(&command, &sql),
             changes: settings::changes(&command, &sql, scs),
             queries: modes::takes_snapshot(&command, &sql, scs),
             command,
             sql,
-            executed,
             shifts: Shifts::default(),
             types: Bytes::new(),
             values: Bytes::new(),
@@ -416,6 +409,17 @@ impl Session {
             full.put_slice(format!("#{:016x}", hasher.finish()).as_bytes());
         }
         full.freeze()
+    }
+}
+
+/// What running a statement means for the standing savepoint.
+pub(super) fn executed_by(command: &Command, statement: &[u8]) -> Executed {
+    match command {
+        // A transaction can be made READ ONLY in this way, too, which ends with its subtransaction.
+        Command::Other | Command::PgNotify { .. } if !settings::mentions_set_config(statement) => {
+            Executed::Plain
+        }
+        _ => Executed::Anything,
     }
 }
 

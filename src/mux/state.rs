@@ -32,7 +32,7 @@ use super::block::Guard;
 use super::checkpoint::Checkpoints;
 use super::deferral::Deferral;
 use super::fault::Faults;
-use super::flight::Flight;
+use super::flight::{Flight, Reach};
 use super::garbage::Garbage;
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
@@ -51,8 +51,8 @@ const OUTBOX_LIMIT: usize = 1 << 20;
 pub(crate) enum Transmit {
     Backend(Bytes),
     Session(SessionId, Bytes),
-    /// A CancelRequest, on a connection of its own; `handle_cancelled` is to be called when that has closed.
-    Cancel,
+    /// Cancel what runs, over a connection of its own; `handle_cancelled` is to be called when that is over.
+    Cancel(Reach),
     /// The session is over: what was sent to it before is its last.
     Close(SessionId),
 }
@@ -90,8 +90,10 @@ pub(crate) struct Mux {
     queue: VecDeque<SessionId>,
     /// The batches that the backend works on, in the order in which they were sent. Only the last may still be sent to.
     flights: VecDeque<Box<Flight>>,
-    /// A CancelRequest is on its way, so nothing else is sent to the backend.
+    /// A cancel is on its way, so nothing is sent to the backend.
     canceling: bool,
+    /// What the backend shows is the client's of the flight before, as [`Flight::shows_client`] has it.
+    shows_client: bool,
     /// Since when the backend has had nothing to do.
     idle_since: Option<Instant>,
     /// The standing savepoint, between flights.
@@ -140,6 +142,7 @@ impl Mux {
             queue: VecDeque::new(),
             flights: VecDeque::new(),
             canceling: false,
+            shows_client: false,
             idle_since: None,
             guard: Guard::outside(),
             garbage: Garbage::default(),
@@ -320,8 +323,8 @@ impl Mux {
         if !self.to_backend.is_empty() && !self.canceling {
             return Some(Transmit::Backend(self.to_backend.split().freeze()));
         }
-        if self.take_cancel() {
-            return Some(Transmit::Cancel);
+        if let Some(reach) = self.take_cancel() {
+            return Some(Transmit::Cancel(reach));
         }
         while let Some(id) = self.dirty.pop_front() {
             let Some(session) = self.sessions.get_mut(&id) else {

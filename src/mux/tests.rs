@@ -16,7 +16,8 @@
 //! fault  "SELECT 1"  fail  40001 | delay  0.5 | disconnect   this happens to the next such statement
 //! a  cancel              a CancelRequest with the session's key comes in, which may lead to one to the backend
 //! a  cancel  wrongly     the same with another secret
-//! cancelled              the connection of the CancelRequest to the backend has closed
+//! cancelled              that is over
+//! cancelled  nothing     the same, but the backend was found at nothing of the client's
 //! outside                (first line) the backend has not begun the outer transaction yet
 //! denies levels          (first line) isolation levels that aren't exercised are errors
 //! deferrable  "s.c"      (first line) the database has a deferrable constraint, this one deferred initially
@@ -38,7 +39,7 @@ use super::fault::{self, Action, Fault};
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, to_backend, to_session};
 use super::record::Origin;
-use super::{Deferral, Mux, SessionId, Transmit};
+use super::{Deferral, Mux, Reach, SessionId, Transmit};
 
 #[test]
 fn the_transcripts_are_followed() {
@@ -168,7 +169,7 @@ impl Replay {
                 });
             }
             ["gate"] => self.mux.close_gate(self.now),
-            ["cancelled"] => self.mux.handle_cancelled(self.now),
+            ["cancelled", rest @ ..] => self.mux.handle_cancelled(rest.is_empty(), self.now),
             ["pg", "gone"] => self
                 .mux
                 .handle_backend_gone("the server closed the connection"),
@@ -235,7 +236,10 @@ impl Replay {
                         self.output += &format!("{name}   B  {}\n", show_backend(&message));
                     }
                 }
-                Transmit::Cancel => self.output += "pg  F  CancelRequest\n",
+                Transmit::Cancel(Reach::Open) => self.output += "pg  F  CancelRequest\n",
+                Transmit::Cancel(Reach::Guarded) => {
+                    self.output += "pg  F  CancelRequest  unless guarded\n";
+                }
                 Transmit::Close(id) => self.output += &format!("{}   B  (closed)\n", self.name(id)),
             }
         }

@@ -155,12 +155,24 @@ async fn a_storm_of_cancels_undoes_nothing_that_was_acknowledged() {
             // What is over in no time is where a cancel comes late, and what takes some is where it hits.
             let brief = "INSERT INTO t (v) VALUES (NULL)";
             let longer = "INSERT INTO t (v) SELECT NULL FROM pg_sleep(0.003)";
-            for sql in [brief, longer].into_iter().cycle().take(400) {
-                let (one, other) = tokio::join!(a.execute(sql, &[]), b.execute(brief, &[]));
+            let both = [
+                (brief, true),
+                (longer, true),
+                (brief, false),
+                (longer, false),
+            ];
+            for (sql, is_simple) in both.into_iter().cycle().take(400) {
+                let one = async {
+                    match is_simple {
+                        true => a.batch_execute(sql).await,
+                        false => a.execute(sql, &[]).await.map(drop),
+                    }
+                };
+                let (one, other) = tokio::join!(one, b.execute(brief, &[]));
                 other.expect("nobody cancels this session");
                 kept += 1;
                 match one {
-                    Ok(_) => kept += 1,
+                    Ok(()) => kept += 1,
                     Err(error) => {
                         assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error:?}");
                         cancelled += 1;

@@ -9,22 +9,28 @@
 //! the batch of the session that asked and nothing else: not the next session's, and never a statement that moves the
 //! standing savepoint, because what was acknowledged before would be undone with it. Two things see to that:
 //!
-//! * it is sent only once the backend has answered everything of the multiplexer's own that it could hit, for which the
-//!   prologue of what may be cancelled ends with a Flush;
-//! * until the connection that it goes over has closed, which the server does after the signal was given, the backend is
-//!   sent nothing. A signal that finds it between two messages is ignored.
+//! * until it is over the backend is sent nothing, so that it can only go on with what it has. A signal that finds it
+//!   between two messages is ignored;
+//! * it is sent when nothing of the multiplexer's own is left that it could hit ([`Reach::Open`]); or when that stands at
+//!   the head of the batch, and the backend *shows* that it is past it ([`Reach::Guarded`]): it tells in `pg_stat_activity`
+//!   which statement it is at, and the prologue's have a mark. Who looks there cancels in the same statement.
+//!
+//! To look costs a connection, but only who cancels pays for it. The alternative is a Flush behind each prologue of what may
+//! be cancelled, so that it is answered at once: a packet and a wake-up for each statement. It is left to prologues amid a
+//! batch, where the backend goes on to show what went before.
 
 use std::time::Instant;
 
 use super::Mux;
 use super::send::only_command;
 use crate::mux::command::Command;
+use crate::mux::flight::Reach;
 use crate::mux::message::frontend;
 use crate::mux::report;
 use crate::mux::session::Phase;
 
-/// How often an orphaned statement is cancelled without a pause. A signal that comes before the backend has begun with the
-/// statement is lost, but one that ignores them must not be stormed.
+/// How often a statement is cancelled without a pause. A cancel that comes before the backend has begun with the statement
+/// is lost, but one that ignores them must not be stormed.
 const ATTEMPTS: u8 = 16;
 
 /// Nothing longer is looked at to see whether it is a ROLLBACK.
@@ -58,10 +64,16 @@ impl Mux {
         }
     }
 
-    /// The connection of a CancelRequest has closed: whatever it was to hit is hit.
-    pub(crate) fn handle_cancelled(&mut self, now: Instant) {
+    /// A cancel is over: whatever it was to hit is hit, unless it has found the backend at nothing of the client's.
+    pub(crate) fn handle_cancelled(&mut self, found: bool, now: Instant) {
         self.now = now;
         self.canceling = false;
+        if let Some(flight) = self.flights.front_mut()
+            && std::mem::take(&mut flight.canceling)
+        {
+            // It has not begun with it, or is done, and then the answers are on their way.
+            flight.cancel |= !found && flight.attempts < ATTEMPTS;
+        }
     }
 
     /// A CancelRequest is on its way.
@@ -69,22 +81,22 @@ impl Mux {
         self.canceling
     }
 
-    /// Whether a CancelRequest is to be sent now. If so, the backend is sent nothing else until it has closed.
-    pub(super) fn take_cancel(&mut self) -> bool {
+    /// Whether something is to be cancelled now, and how. If so, the backend is sent nothing until that is over.
+    pub(super) fn take_cancel(&mut self) -> Option<Reach> {
         if self.canceling || self.flights.len() != 1 {
-            return false;
+            return None;
         }
         let is_orphaned = self.is_orphaned();
-        let Some(flight) = self.flights.front_mut() else {
-            return false;
-        };
-        if !(flight.cancel || is_orphaned) || !flight.is_cancellable() {
-            return false;
+        let flight = self.flights.front_mut()?;
+        if !(flight.cancel || is_orphaned) {
+            return None;
         }
-        flight.attempts += u8::from(!flight.cancel);
+        let reach = flight.reach()?;
+        flight.attempts = flight.attempts.saturating_add(1);
         flight.cancel = false;
+        flight.canceling = true;
         self.canceling = true;
-        true
+        Some(reach)
     }
 
     /// Whether somebody waits for what will be rolled back whatever comes of it.

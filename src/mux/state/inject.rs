@@ -33,6 +33,7 @@ impl Mux {
             hands_over,
             in_mode,
         });
+        let follows_client = flight.shows_client;
         let Prologue { moves, modes } = prologue;
         let handover = self.settings.begin(flight.session, moves);
         for &step in moves {
@@ -60,11 +61,13 @@ impl Mux {
             flight.executed = Executed::Anything;
             self.run_text(flight, sql, || Reader::Guard);
         }
-        // What runs in a block may turn out to be an orphan that somebody waits for.
-        let may_be_orphaned = flight.executes && flight.ahead.is_open();
-        let may_be_cancelled = flight.flushes_guard || may_be_orphaned;
-        if may_be_cancelled && (!moves.is_empty() || read_only.is_some() || told.is_some()) {
-            self.put(&to_backend::flush());
+        if follows_client && (!moves.is_empty() || read_only.is_some() || told.is_some()) {
+            flight.hides_guard = true;
+            // What runs in a block may turn out to be an orphan that somebody waits for.
+            let may_be_orphaned = flight.executes && flight.ahead.is_open();
+            if flight.may_be_cancelled || may_be_orphaned {
+                self.put(&to_backend::flush());
+            }
         }
     }
 
@@ -102,7 +105,7 @@ impl Mux {
         }
         if let Some(sql) = self.settings.note(flight.session, changes) {
             self.run_text(flight, &sql, || Reader::Check { commit: false });
-            if flight.flushes_guard {
+            if flight.may_be_cancelled {
                 self.put(&to_backend::flush());
             }
         }
@@ -160,7 +163,12 @@ impl Mux {
         sql: impl AsRef<[u8]>,
         reader: impl Fn() -> Reader,
     ) {
-        self.put(&to_backend::parse(b"", sql.as_ref()));
+        let mark = match reader() {
+            Reader::Guard => own::MARK,
+            _ => "",
+        };
+        let text = [mark.as_bytes(), sql.as_ref()].concat();
+        self.put(&to_backend::parse(b"", &text));
         flight.expect(Request::Parse, reader());
         self.put(&to_backend::bind(own::PORTAL, b""));
         flight.expect(Request::Bind, reader());

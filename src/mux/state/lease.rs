@@ -46,6 +46,8 @@ impl Mux {
     /// The lease's holder begins its next batch.
     pub(super) fn take_off(&mut self, id: SessionId) {
         let guard = self.last_flight().map(|last| last.expected().guard);
+        let ahead = self.flights.back();
+        let shows_client = ahead.map_or(self.shows_client, |ahead| ahead.shows_client);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -64,14 +66,15 @@ impl Mux {
         };
         let mut flight = Box::new(Flight::new(id, standing));
         flight.read_only = session.default_transaction_read_only();
-        flight.flushes_guard = session.key.is_some();
+        flight.may_be_cancelled = session.key.is_some();
+        flight.shows_client = shows_client;
         flight.executes = session.batch().any(|message| {
             matches!(
                 message.tag(),
                 frontend::QUERY | frontend::EXECUTE | frontend::FUNCTION_CALL
             )
         });
-        flight.alone = flight.flushes_guard;
+        flight.alone = flight.may_be_cancelled;
         flight.sent = sent;
         if !session.tables.is_empty() {
             session
@@ -93,6 +96,7 @@ impl Mux {
             return;
         };
         let id = flight.session;
+        self.shows_client = flight.shows_client;
         self.recorder.forget(id);
         if matches!(flight.standing.block, Block::Implicit(_)) {
             flight.standing.end_batch(b'T', Executed::Anything);

@@ -21,7 +21,7 @@ use crate::mux::naming::Naming;
 use crate::mux::on_commit::Table;
 use crate::mux::own;
 use crate::mux::rewrite::{self, Rewritten, Shifts};
-use crate::mux::session::Session;
+use crate::mux::session::{Session, executed_by};
 use crate::mux::settings::{self, Change};
 use crate::mux::shape;
 use crate::mux::split;
@@ -52,7 +52,10 @@ impl Mux {
         self.recorder
             .query(session.id, &sql, scs, count, in_block, self.now);
         let script = cut(session, sql.clone(), scs, &mut self.belongings);
-        flight.executed = Executed::Anything;
+        flight.executed = flight.executed.max(match script.is_plain() {
+            true => script.executed,
+            false => Executed::Anything,
+        });
         flight.alone |= !script.is_plain();
         let is_cut = script.parts.len() > 1;
         // These are known by their first words, and a syntax error behind those comes first.
@@ -306,7 +309,7 @@ impl Mux {
             session.send(&text);
         }
         if matches!(flight.standing.block, Block::Implicit(_)) {
-            flight.standing.end_batch(b'T', Executed::Anything);
+            flight.standing.end_batch(b'T', flight.executed);
         }
         if !flight.standing.is_open() {
             self.end_transaction(session, !flight.failed);
@@ -341,10 +344,12 @@ fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -
     let mut effects = VecDeque::new();
     let mut declares = Vec::new();
     let mut may_listen = session.mailbox.may_listen();
+    let mut executed = Executed::Nothing;
     for (number, range) in statements.iter().enumerate() {
         let statement = &text[range.clone()];
         let command = Command::of(statement, scs);
         belongings.note(session.id, &command, statement);
+        executed = executed.max(executed_by(&command, statement));
         let replaced = session.replacements(&text, range.clone(), &command, scs, &declares);
         replacements.extend(replaced);
         let changes = match &command {
@@ -416,6 +421,7 @@ fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -
         parts,
         replacements,
         effects,
+        executed,
         completed: 0,
     }
 }

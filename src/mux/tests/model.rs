@@ -11,6 +11,7 @@
 pub(in crate::mux) mod forger;
 pub(in crate::mux) mod record;
 mod server;
+mod shown;
 pub(in crate::mux) mod stranger;
 mod writer;
 
@@ -23,11 +24,12 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 
 use self::server::{Row, Server};
+use self::shown::{Shown, Shows};
 use self::stranger::Stranger;
 use self::writer::Writer;
 use super::{frontend_message, show_backend, show_frontend};
 use crate::mux::message::Message;
-use crate::mux::{Deferral, Mux, SessionId, Transmit, own};
+use crate::mux::{Deferral, Mux, Reach, SessionId, Transmit, own};
 
 #[test]
 fn each_session_sees_what_it_would_see_alone() {
@@ -211,16 +213,19 @@ struct Run {
     server: Server,
     to_server: BytesMut,
     from_server: BytesMut,
-    /// A CancelRequest is on its way. It comes too late, as one may.
-    canceling: bool,
+    shown: Shown,
+    /// A cancel is on its way. What it hits is let be: that it hits nothing of the multiplexer's own is what counts.
+    canceling: Option<Reach>,
 }
 
 impl Run {
     fn new(case: &Case) -> Self {
         let now = Instant::now();
         let mut server = Server::default();
+        let mut shown = Shown::default();
         for message in own::preparation() {
             server.receive(&message);
+            shown.read(&message, false);
         }
         server.sent.clear();
         let deferral = match case.defers {
@@ -260,19 +265,18 @@ impl Run {
             server,
             to_server: BytesMut::new(),
             from_server: BytesMut::new(),
-            canceling: false,
+            shown,
+            canceling: None,
         }
     }
 
     fn finish(mut self) -> Result<(), String> {
         let mut idle = 0;
         while idle < 200 {
-            let kinds = if self.stranger.is_some() { 6 } else { 5 };
+            let kinds = if self.stranger.is_some() { 7 } else { 6 };
             let went_on = match self.random.below(kinds) {
-                0 if std::mem::take(&mut self.canceling) => {
-                    self.mux.handle_cancelled(self.now);
-                    true
-                }
+                0 if self.canceling.is_some() => self.cancel()?,
+                5 => self.ask_to_cancel(),
                 0..=2 => self.send(),
                 3 => self.serve(),
                 4 => self.answer()?,
@@ -312,12 +316,43 @@ impl Run {
         true
     }
 
+    /// A client wants what it runs to be cancelled.
+    fn ask_to_cancel(&mut self) -> bool {
+        let index = self.random.below(self.clients.len());
+        let id = self.clients[index].id;
+        // One that waits for its turn is told at once, and then it isn't as if it were alone.
+        if !self.mux.is_waiting(id) {
+            self.mux.handle_cancel(id.process_id(), 1, self.now);
+        }
+        false
+    }
+
+    /// The cancel that is on its way arrives.
+    fn cancel(&mut self) -> Result<bool, String> {
+        let found = match (self.canceling, self.shown.now) {
+            (Some(Reach::Guarded), Shows::Idle | Shows::Marked) => false,
+            _ if self.is_guard_ahead() => {
+                return Err("a cancel would hit a guard".to_owned());
+            }
+            _ => true,
+        };
+        self.canceling = None;
+        self.mux.handle_cancelled(found, self.now);
+        Ok(true)
+    }
+
+    fn is_guard_ahead(&self) -> bool {
+        let is_skipping = self.server.is_skipping();
+        self.shown.is_marked_ahead(&self.to_server, is_skipping)
+    }
+
     /// The server reads the next message.
     fn serve(&mut self) -> bool {
         let message = Message::take_frontend(&mut self.to_server);
         let Some(message) = message.expect("what is sent is well-formed") else {
             return false;
         };
+        self.shown.read(&message, self.server.is_skipping());
         self.server.receive(&message);
         true
     }
@@ -355,7 +390,7 @@ impl Run {
                         received.or_else(|| stranger.map(|stranger| &mut stranger.received));
                     received.expect("a session").put(bytes);
                 }
-                Transmit::Cancel => self.canceling = true,
+                Transmit::Cancel(reach) => self.canceling = Some(reach),
                 Transmit::Close(id) => {
                     let client = self.clients.iter_mut().find(|client| client.id == id);
                     let closed = client.map(|client| &mut client.closed);

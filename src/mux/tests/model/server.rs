@@ -96,6 +96,10 @@ impl Server {
         self.copying.is_some()
     }
 
+    pub(super) fn is_skipping(&self) -> bool {
+        self.is_skipping
+    }
+
     /// The client has gone.
     pub(super) fn hang_up(&mut self) {
         self.end(false);

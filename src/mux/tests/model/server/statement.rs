@@ -1,7 +1,7 @@
 //! The statements that the model of a server knows.
 
 use super::Row;
-use crate::mux::split;
+use crate::mux::{own, split};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Statement {
@@ -59,6 +59,7 @@ impl Statement {
     }
 
     fn one(sql: &str) -> Self {
+        let sql = sql.trim_start_matches(own::MARK);
         let numbers: Vec<u32> = sql
             .split(|char: char| !char.is_ascii_digit())
             .filter_map(|word| word.parse().ok())
