@@ -23,7 +23,11 @@ use actix_shareddb::{Config, Error, Result, Schema, SharedTransaction};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let sandbox = Sandbox::from_arguments(env::args().skip(1))?;
+    run(env::args().skip(1)).await
+}
+
+async fn run(arguments: impl Iterator<Item = String>) -> Result<()> {
+    let sandbox = Sandbox::from_arguments(arguments)?;
     let tell = |line: &str| writeln!(io::stdout(), "{line}");
     sandbox.serve(told_to_stop()?, tell).await
 }
@@ -204,6 +208,151 @@ mod tests {
             assert_eq!(visit(&url).await, 1);
         })
         .await;
+    }
+
+    /// What is written in it, and left open, is gone when the program has been told to stop.
+    #[cfg(unix)]
+    mod signals {
+        use std::io::{BufRead as _, BufReader};
+        use std::process::{Child, ChildStdout, Command, Stdio};
+
+        use tokio_postgres::error::SqlState;
+
+        use super::*;
+
+        /// Tells `the_program` what it is started with.
+        const ARGUMENTS: &str = "SANDBOX_ARGUMENTS";
+
+        /// The program, in a process that the other tests start.
+        #[tokio::test]
+        #[ignore = "the other tests start it"]
+        async fn the_program() {
+            let arguments = env::var(ARGUMENTS).expect("it is started by another test");
+            let arguments = arguments.split_whitespace().map(str::to_owned);
+            run(arguments).await.unwrap();
+        }
+
+        /// A process that is killed if its test fails.
+        struct Program(Child);
+
+        impl Program {
+            fn start(arguments: &str) -> (Self, BufReader<ChildStdout>) {
+                let mut child = Command::new(env::current_exe().unwrap())
+                    .args(["tests::signals::the_program", "--exact", "--ignored"])
+                    .env(ARGUMENTS, arguments)
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap();
+                let lines = BufReader::new(child.stdout.take().unwrap());
+                (Self(child), lines)
+            }
+        }
+
+        impl Drop for Program {
+            fn drop(&mut self) {
+                // It may have ended already.
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+        }
+
+        async fn ends_at(signal: &str) {
+            let (mut program, lines) = Program::start("--listen 127.0.0.1:0");
+            // They are read for as long as it runs, because it couldn't print otherwise.
+            let mut lines = lines.lines().map(|line| line.unwrap());
+            let url = lines
+                .find(|line| line.starts_with("postgres://"))
+                .expect("it tells its URL");
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+            let connection = tokio::spawn(connection);
+            let table = format!("sandbox_signal_{}", signal.to_lowercase());
+            let sql = format!("CREATE TABLE {table} (); SELECT pg_backend_pid()");
+            let messages = client.simple_query(&sql).await.unwrap();
+            let process = messages.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let process: i32 = process.unwrap().parse().unwrap();
+            client
+                .batch_execute(&format!("BEGIN; INSERT INTO {table} DEFAULT VALUES"))
+                .await
+                .unwrap();
+
+            let id = program.0.id().to_string();
+            let sent = Command::new("kill").args(["-s", signal, &id]).status();
+            assert!(sent.unwrap().success());
+            assert_eq!(program.0.wait().unwrap().code(), Some(0), "{signal}");
+            let told = connection.await.unwrap().unwrap_err();
+            assert_eq!(told.code(), Some(&SqlState::ADMIN_SHUTDOWN), "{told}");
+
+            let transaction = SharedTransaction::open(&Schema::existing(), &Config::new()).await;
+            let transaction = transaction.unwrap();
+            let client = transaction.pool().unwrap().get().await.unwrap();
+            let is_left = format!(
+                "SELECT to_regclass('{table}') IS NOT NULL \
+                 OR EXISTS (SELECT FROM pg_stat_activity WHERE pid = {process})"
+            );
+            // A server takes its time to notice that a connection has ended.
+            while client.query_one(&is_left, &[]).await.unwrap().get(0) {
+                tokio::task::yield_now().await;
+            }
+            drop(client);
+            transaction.rollback().await.unwrap();
+        }
+
+        #[tokio::test]
+        async fn an_interrupt_rolls_back() {
+            ends_at("INT").await;
+        }
+
+        #[tokio::test]
+        async fn a_termination_rolls_back() {
+            ends_at("TERM").await;
+        }
+
+        #[test]
+        fn an_error_is_no_success() {
+            let (mut program, _lines) = Program::start("--listen nowhere");
+            assert_ne!(program.0.wait().unwrap().code(), Some(0));
+        }
+    }
+
+    #[tokio::test]
+    async fn another_database_is_refused_by_its_name() {
+        with_sandbox(&[], async |mut told| {
+            let url = told.recv().await.unwrap();
+            let mut config: tokio_postgres::Config = url.parse().unwrap();
+            let served = config.get_dbname().unwrap().to_owned();
+            let Err(error) = config.dbname("elsewhere").connect(NoTls).await else {
+                panic!("it was let in");
+            };
+            let error = error.as_db_error().unwrap();
+            assert_eq!(error.message(), "database \"elsewhere\" does not exist");
+            let hint = format!("This socket serves \"{served}\" alone.");
+            assert_eq!(error.hint(), Some(&hint[..]));
+            // Whoever asks for it by any name of a user is welcome.
+            config.dbname(&served).user("whoever");
+            let (_client, connection) = config.connect(NoTls).await.unwrap();
+            drop(connection);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let url = format!("postgres://alice@{address}/todo");
+        let arguments = ["--listen", "127.0.0.1:0", "--database-url", &url];
+        let arguments = arguments.iter().map(|&argument| argument.to_owned());
+        let sandbox = Sandbox::from_arguments(arguments).unwrap();
+        let served = sandbox.serve(std::future::pending(), |_| Ok(())).await;
+        let text = served.unwrap_err().to_string();
+        let expected =
+            format!("no connection to PostgreSQL at {address} (user 'alice', database 'todo')");
+        assert!(text.starts_with(&expected), "{text}");
     }
 
     #[test]
