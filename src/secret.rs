@@ -7,10 +7,18 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A session's secret key, as BackendKeyData tells it.
-pub(crate) fn key() -> i32 {
-    let [a, b, c, d, ..] = RandomState::new().hash_one("key").to_be_bytes();
-    i32::from_be_bytes([a, b, c, d])
+use bytes::Bytes;
+
+/// A session's secret key, as BackendKeyData tells it: of 32 bits, or of 256 for who speaks a protocol that has them.
+pub(crate) fn key(is_long: bool) -> Bytes {
+    let state = RandomState::new();
+    let key: Vec<u8> = (0..4)
+        .flat_map(|part| state.hash_one(part).to_be_bytes())
+        .collect();
+    match is_long {
+        true => key.into(),
+        false => Bytes::copy_from_slice(&key[..4]),
+    }
 }
 
 /// A password of 128 bits, in characters that need no quoting anywhere.
@@ -39,7 +47,10 @@ mod tests {
     #[test]
     fn keys_differ() {
         // 32 bits collide now and then; all of a hundred never do.
-        let keys: HashSet<_> = (0..100).map(|_| key()).collect();
+        let keys: HashSet<_> = (0..100).map(|_| key(false)).collect();
         assert!(keys.len() > 90, "{keys:?}");
+        let keys: HashSet<_> = (0..100).map(|_| key(true)).collect();
+        assert_eq!(keys.len(), 100);
+        assert!(keys.iter().all(|key| key.len() == 32));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
@@ -94,17 +95,25 @@ impl SharedTransaction {
     /// If there is no PostgreSQL, if it can't be reached or refuses the user, and if the schema can't be prepared.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
         let mut target = database::resolve(schema, config).await?;
+        // Where the user has named the application, that is its name.
+        let name = match target.get_application_name() {
+            Some(_) => None,
+            None => test_name(),
+        };
         add_options(&mut target, config);
         let Ready { backend, deferral } =
             outer::open(&target, config, schema.is_prepared()).await?;
         let canceller = backend.canceller();
-        let mux = Mux::new(
+        let mut mux = Mux::new(
             backend.parameters.clone(),
             deferral.clone(),
             config.lease(),
             Instant::now(),
         )
         .deny_isolation_levels(config.denies_levels());
+        if let Some(name) = &name {
+            mux = mux.named(name);
+        }
         let cancels = canceller.clone();
         let driver = Driver::new(mux, backend.stream, config.lease(), move |reach, done| {
             cancels.cancel_aside(reach == Reach::Guarded, done);
@@ -113,7 +122,12 @@ impl SharedTransaction {
         // What isn't named is named like the user, by PostgreSQL's rule.
         let database = target.get_dbname().unwrap_or(user);
         Ok(Self {
-            entrance: Entrance::new(driver.for_clients_of(Origin::Socket), user, database),
+            entrance: Entrance::new(
+                driver.for_clients_of(Origin::Socket),
+                canceller.clone(),
+                user,
+                database,
+            ),
             recording: Recording::new(driver.clone()),
             canceller,
             driver,
@@ -179,8 +193,12 @@ impl SharedTransaction {
     ///
     /// It listens on 127.0.0.1 and asks for the password, which is made anew for each transaction. The user name in the
     /// URL is that of the real session, and so is everybody's, whatever name they come with. The client's encoding must
-    /// be UTF-8, which most use by themselves. Of what a client sets when it connects, only `application_name` is its
-    /// own; it is warned of the rest.
+    /// be UTF-8, which most use by themselves. What else a client sets when it connects, by `options`, `PGOPTIONS` or
+    /// parameters such as `DateStyle`, is its own, and RESET goes back to it; what PostgreSQL would refuse is refused.
+    ///
+    /// In `pg_stat_activity` the transaction's one connection has the name of the test, as far as its thread has one. An
+    /// `application_name` that the connection string gives, or a client for itself, comes first: the server shows that of
+    /// the client that it worked for last, which is also what the client's `SHOW application_name` says.
     ///
     /// # Errors
     ///
@@ -318,6 +336,17 @@ impl SharedTransaction {
 
 /// How long a cancelled statement may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The name of the test that runs on this thread, as far as the test harness names its threads.
+fn test_name() -> Option<String> {
+    let thread = thread::current();
+    let is_of_test = |name: &&str| *name != "main" && !name.starts_with("tokio-");
+    let name = thread.name().filter(is_of_test)?;
+    // The server keeps 63 bytes, and what tells tests apart stands at the end.
+    let start = name.len().saturating_sub(63);
+    let start = (start..=name.len()).find(|&start| name.is_char_boundary(start))?;
+    Some(name[start..].to_owned())
+}
 
 /// Settings that the outer transaction needs for its own life, and one for that of the test. As options of the connection
 /// they are what RESET goes back to. What stands behind those of the user's own wins over them.

@@ -7,6 +7,7 @@ mod address;
 mod cancel;
 mod exchange;
 mod queue;
+mod rehearsal;
 mod search;
 mod socket;
 mod startup;

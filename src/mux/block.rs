@@ -298,6 +298,7 @@ impl Standing {
                 self.guard.depth = 0;
                 &[Move::Release, Move::Set]
             }
+            (Work::Outside, _) if hands_over => &[Move::Begin, Move::HandOver, Move::Set],
             (Work::Outside, _) => &[Move::Begin, Move::Set],
             (Work::Undone, 0) => &[Move::RollBack],
             (Work::Undone, _) => &[Move::RollBackNested],

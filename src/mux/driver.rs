@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::message::{self, Message, ProtocolViolation, Startup, to_session};
 use super::record::Origin;
-use super::{Ending, Mux, Reach, SessionId, Transmit};
+use super::{Ending, Initial, Mux, Reach, SessionId, Transmit};
 
 /// How much is read from the backend at a time.
 const CHUNK: usize = 32 * 1024;
@@ -93,7 +93,8 @@ struct ClientEnd {
     partial: BytesMut,
     started: bool,
     /// With which it may cancel what it runs.
-    secret_key: Option<i32>,
+    secret_key: Option<Bytes>,
+    initial: Option<Arc<Initial>>,
     /// What the client has yet to read.
     unread: BytesMut,
     closed: bool,
@@ -138,17 +139,26 @@ impl<S: BackendStream> Driver<S> {
 
     /// Opens one more session. Its client speaks the protocol on the stream, from the StartupMessage on.
     pub(crate) fn connect(&self) -> SessionStream<S> {
-        self.connect_client(None)
+        self.connect_client(None, None)
     }
 
-    /// The same for a client that can cancel what it runs.
-    pub(crate) fn connect_cancellable(&self, secret_key: i32) -> SessionStream<S> {
-        self.connect_client(Some(secret_key))
+    /// The same for a client from outside, which can cancel what it runs, and starts with settings of its own.
+    pub(crate) fn connect_guest(
+        &self,
+        secret_key: Bytes,
+        initial: Option<Arc<Initial>>,
+    ) -> SessionStream<S> {
+        self.connect_client(Some(secret_key), initial)
     }
 
-    fn connect_client(&self, secret_key: Option<i32>) -> SessionStream<S> {
+    fn connect_client(
+        &self,
+        secret_key: Option<Bytes>,
+        initial: Option<Arc<Initial>>,
+    ) -> SessionStream<S> {
         let client = ClientEnd {
             secret_key,
+            initial,
             ..ClientEnd::default()
         };
         let id = self.with(|shared| {
@@ -189,7 +199,7 @@ impl<S: BackendStream> Driver<S> {
     }
 
     /// A CancelRequest has come from a client.
-    pub(crate) fn cancel(&self, process_id: i32, secret_key: i32) {
+    pub(crate) fn cancel(&self, process_id: i32, secret_key: Bytes) {
         self.with(|shared| {
             let now = Instant::now();
             shared.mux.handle_cancel(process_id, secret_key, now);
@@ -401,7 +411,8 @@ impl<S: BackendStream> Shared<S> {
         if !client.started {
             match Startup::take(&mut client.partial)? {
                 None => return Ok(()),
-                Some(Startup::Encryption) => {
+                Some(Startup::Unsupported(code)) => return Err(message::unsupported(code)),
+                Some(Startup::Encryption(_)) => {
                     client.unread.extend_from_slice(to_session::NO_ENCRYPTION);
                     return self.take_client_messages(id);
                 }
@@ -413,7 +424,8 @@ impl<S: BackendStream> Shared<S> {
                     client.started = true;
                     let name = message::parameter(&parameters, "application_name");
                     let name = name.unwrap_or_default();
-                    self.mux.handle_startup(id, name, client.secret_key);
+                    let (secret_key, initial) = (client.secret_key.take(), client.initial.take());
+                    self.mux.handle_startup(id, name, secret_key, initial);
                 }
             }
         }

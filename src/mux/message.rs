@@ -373,10 +373,10 @@ pub(crate) mod to_session {
         })
     }
 
-    pub(crate) fn backend_key_data(process_id: i32, secret_key: i32) -> Message {
+    pub(crate) fn backend_key_data(process_id: i32, secret_key: &[u8]) -> Message {
         Message::build(backend::BACKEND_KEY_DATA, |body| {
             body.put_i32(process_id);
-            body.put_i32(secret_key);
+            body.put_slice(secret_key);
         })
     }
 
@@ -485,15 +485,17 @@ pub(crate) mod to_session {
 /// What a client opens its connection with: a packet without a tag.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Startup {
-    /// SSLRequest or GSSENCRequest.
-    Encryption,
+    /// SSLRequest or GSSENCRequest, by its code.
+    Encryption(u32),
     /// CancelRequest.
-    Cancel { process_id: i32, secret_key: i32 },
+    Cancel { process_id: i32, secret_key: Bytes },
     /// StartupMessage of protocol 3, with its minor version and its parameters in the order in which they came.
     Session {
         minor: u16,
         parameters: Vec<(String, String)>,
     },
+    /// Something else, by its version or code.
+    Unsupported(u32),
 }
 
 /// The value of a parameter of a StartupMessage, if it was given.
@@ -508,8 +510,21 @@ const CANCEL_REQUEST_CODE: u32 = 80_877_102;
 const SSL_REQUEST_CODE: u32 = 80_877_103;
 const GSSENC_REQUEST_CODE: u32 = 80_877_104;
 
-/// The version of the protocol that is spoken here.
+/// The versions of the protocol that are spoken here: from this one on, and up to this minor version.
 pub(crate) const PROTOCOL_3_0: u32 = 3 << 16;
+pub(crate) const MINOR: u16 = 2;
+
+/// The longest secret key of a CancelRequest, as the protocol has it from 3.2 on.
+const LONGEST_KEY: usize = 256;
+
+/// What is said of a version, or of a code that stands in its place, which isn't known, or not at this point.
+pub(crate) fn unsupported(code: u32) -> ProtocolViolation {
+    ProtocolViolation(format!(
+        "unsupported frontend protocol {}.{}: server supports 3.0 to 3.{MINOR}",
+        code >> 16,
+        code & 0xffff
+    ))
+}
 
 impl Startup {
     /// The longest StartupMessage that PostgreSQL accepts (`MAX_STARTUP_PACKET_LENGTH`).
@@ -547,11 +562,13 @@ impl Startup {
         let code = u32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]);
         let _code = packet.split_to(4);
         match code {
-            SSL_REQUEST_CODE | GSSENC_REQUEST_CODE => Ok(Some(Self::Encryption)),
-            CANCEL_REQUEST_CODE if packet.len() == 8 => Ok(Some(Self::Cancel {
-                process_id: i32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]),
-                secret_key: i32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
-            })),
+            SSL_REQUEST_CODE | GSSENC_REQUEST_CODE => Ok(Some(Self::Encryption(code))),
+            CANCEL_REQUEST_CODE if (8..=4 + LONGEST_KEY).contains(&packet.len()) => {
+                Ok(Some(Self::Cancel {
+                    process_id: i32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]),
+                    secret_key: packet.slice(4..),
+                }))
+            }
             _ if code >> 16 == 3 => {
                 let mut fields = Fields::new(packet);
                 let mut parameters = Vec::new();
@@ -567,11 +584,7 @@ impl Startup {
                     parameters,
                 }))
             }
-            _ => Err(ProtocolViolation(format!(
-                "unsupported frontend protocol {}.{}: server supports 3.0 to 3.0",
-                code >> 16,
-                code & 0xffff
-            ))),
+            _ => Ok(Some(Self::Unsupported(code))),
         }
     }
 }

@@ -25,7 +25,8 @@
 //! | [`naming`], [`held`], [`redirect`], [`rewrite`] | how a statement is sent with names other than its client's |
 //! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
-//! | [`settings`], [`parameters`] | which settings are whose, and what of them a client was told |
+//! | [`settings`], [`initial`] | which settings are whose, and what a session started with |
+//! | [`parameters`] | what of its settings a client was told |
 //! | [`belongings`] | what else of a session the backend keeps |
 //! | [`checkpoint`] | what is remembered with a checkpoint |
 //! | [`fault`] | which statement meets a fault that a test has ordered |
@@ -46,6 +47,7 @@ pub(crate) mod fault;
 mod flight;
 mod garbage;
 mod held;
+mod initial;
 mod journal;
 pub(crate) mod lexer;
 pub(crate) mod message;
@@ -68,6 +70,7 @@ mod value;
 
 pub(crate) use deferral::Deferral;
 pub(crate) use flight::Reach;
+pub(crate) use initial::Initial;
 pub(crate) use session::SessionId;
 pub(crate) use state::{Ending, Mux, Transmit};
 

@@ -92,6 +92,10 @@ pub(super) const END_PROOF: [&str; 2] = [
 /// What `SELECT pg_advisory_unlock_all()` is sent as when it would unlock what is another session's.
 pub(super) const UNLOCK_NOTHING: &str = "SELECT ''::pg_catalog.void AS pg_advisory_unlock_all";
 
+/// What `RESET x` and `SET x TO DEFAULT` are sent as where the backend doesn't know what to set it back to.
+pub(super) const RESET_NOTHING: &str = "RESET actix_shareddb.nothing";
+pub(super) const SET_NOTHING_TO_DEFAULT: &str = "SET actix_shareddb.nothing TO DEFAULT";
+
 /// What a control statement of a client's is parsed as. The stand-in is never run, but the backend accepts and refuses
 /// it where it would accept and refuse the original: in a failed block, only what ends it.
 pub(super) fn stand_in(command: &Command) -> Option<String> {

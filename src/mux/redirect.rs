@@ -90,7 +90,7 @@ pub(super) fn modes(modes: Characteristics) -> impl Iterator<Item = (String, &'s
 }
 
 /// The name of the placeholder that is set in the stead of a setting, if there is one.
-pub(super) fn placeholder(name: &str) -> Option<String> {
+pub(crate) fn placeholder(name: &str) -> Option<String> {
     timeout(name, None).map(|timeout| format!("{PREFIX}{}", timeout.name))
 }
 

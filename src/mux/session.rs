@@ -124,7 +124,7 @@ pub(super) struct Session {
     /// It has not really gone, but nothing that it sends is read any more. This is what it is told last.
     pub(super) farewell: Option<Report>,
     /// The process id and the secret key with which the client may cancel what it runs.
-    pub(super) key: Option<(i32, i32)>,
+    pub(super) key: Option<(i32, Bytes)>,
     /// What the client was told of its settings, now and before its transaction began.
     told: Parameters,
     told_before: Parameters,
@@ -161,6 +161,12 @@ impl Session {
             last_sql: Bytes::new(),
             begun: None,
         }
+    }
+
+    /// Its settings aren't those of the others when it starts.
+    pub(super) fn start_with(&mut self, parameters: Parameters) {
+        self.told_before = parameters.clone();
+        self.told = parameters;
     }
 
     pub(super) fn push(&mut self, message: Message) {

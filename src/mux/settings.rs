@@ -12,16 +12,21 @@
 //! * **SET LOCAL** ends with the application's transaction, which the backend doesn't know to end. Before it runs, the
 //!   value that it hides is put in a slot, from which the next prologue puts it back. A SET without LOCAL empties the slot.
 //!
+//! * **What a session starts with** is in no slot: while a slot is empty, the value to which RESET goes back is loaded.
+//!   Sessions that have set nothing since, and started with the same, are handed over to each other for nothing.
+//!
 //! Sessions that set nothing are unknown here, and nothing is done for them.
 //!
 //! Each step stands in a subtransaction that fails by itself, because a prologue must not: a role may have been dropped
 //! since it was set, or a temporary table may have made `temp_buffers` immutable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::belongings::mentions;
 use super::block::Move;
 use super::command::{Characteristics, Command};
+use super::initial::{Initial, Starts};
 use super::lexer::{Kind, Token, Tokens};
 use super::redirect;
 use super::session::SessionId;
@@ -53,17 +58,43 @@ pub(super) struct Settings {
     local: BTreeSet<usize>,
     /// Some session's defaults for the modes of its transactions may have changed.
     has_new_defaults: bool,
+    starts: Starts,
 }
 
 impl Settings {
     /// Whether something must be done before a transaction of this session begins, which can't be done while others are
     /// under way.
     pub(super) fn needs_handover(&self, next: SessionId) -> bool {
-        let leaving = self.in_force.filter(|&leaving| leaving != next);
         let is_any = |id| self.set.contains_key(&id);
-        !self.local.is_empty()
-            || self.has_new_defaults
-            || leaving.is_some_and(|leaving| is_any(leaving) || is_any(next))
+        let differs = match self.in_force {
+            Some(leaving) if leaving == next => false,
+            Some(leaving) => {
+                (is_any(leaving) || is_any(next)) && !self.starts.are_alike(leaving, next)
+            }
+            None => self.starts.sets_any(next),
+        };
+        differs || self.has_new_defaults || !self.local.is_empty()
+    }
+
+    /// A setting has this value for all sessions, from the first transaction on.
+    pub(super) fn set_for_all(&mut self, name: &str, value: &str) {
+        self.starts.set_for_all(name, value);
+    }
+
+    /// A session begins, with settings of its own.
+    pub(super) fn start(&mut self, id: SessionId, initial: Arc<Initial>) {
+        for (name, _) in &initial.settings {
+            let index = self.index(name);
+            self.set.entry(id).or_default().insert(index);
+        }
+        self.starts.begin(id, initial);
+    }
+
+    /// Whether a statement that does this is to set something back to what the backend doesn't know.
+    pub(super) fn restores(&self, id: SessionId, changes: &[Change]) -> bool {
+        changes.iter().any(
+            |change| matches!(change, Change::Reset(name) if self.starts.value(id, name).is_some()),
+        )
     }
 
     /// A transaction of this session begins, with these moves of the standing savepoint. Returns what is to be run where
@@ -74,8 +105,13 @@ impl Settings {
         }
         // Otherwise its transaction is under way.
         if !self.needs_handover(next) {
-            self.in_force = Some(next);
-            self.is_orphaned = false;
+            let leaving = self
+                .in_force
+                .replace(next)
+                .filter(|&leaving| leaving != next);
+            if let Some(leaving) = leaving.filter(|_| std::mem::take(&mut self.is_orphaned)) {
+                self.remove(leaving);
+            }
         }
         None
     }
@@ -84,6 +120,8 @@ impl Settings {
         let leaving = self.in_force.replace(next);
         let mut has_new_defaults = std::mem::take(&mut self.has_new_defaults);
         let mut steps = String::new();
+        let none = BTreeSet::new();
+        let new = self.set.get(&next).unwrap_or(&none);
         for index in ordered(&self.names, std::mem::take(&mut self.local), Order::Leaving) {
             let (name, slot) = (literal(&self.names[index]), local_slot(index));
             steps += &step(&format!(
@@ -92,16 +130,10 @@ impl Settings {
                 value_in(&slot)
             ));
         }
+        let mut is_left = None;
         if let Some(leaving) = leaving.filter(|&leaving| leaving != next) {
-            let none = BTreeSet::new();
-            let (old, new) = (
-                self.set.get(&leaving).unwrap_or(&none),
-                self.set.get(&next).unwrap_or(&none),
-            );
-            has_new_defaults |= old
-                .iter()
-                .chain(new)
-                .any(|&index| is_default_mode(&self.names[index]));
+            let old = self.set.get(&leaving).unwrap_or(&none);
+            has_new_defaults |= old.iter().any(|&index| is_default_mode(&self.names[index]));
             let is_orphaned = std::mem::take(&mut self.is_orphaned);
             // All that is saved is saved first, because the role that is set may be the one that may read the others.
             for &index in old.iter().filter(|_| !is_orphaned) {
@@ -110,20 +142,29 @@ impl Settings {
             }
             for index in ordered(&self.names, old.iter().copied(), Order::Leaving) {
                 // Those that come first are in the way of the others.
-                if !new.contains(&index) || is_identity(&self.names[index]) {
-                    steps += &step(&set_back(&self.names[index]));
+                let name = &self.names[index];
+                if !new.contains(&index) || is_identity(name) {
+                    steps += &step(&set_back(name, self.starts.base_value(name)));
                 }
             }
+            is_left = is_orphaned.then_some(leaving);
+        }
+        if leaving != Some(next) {
+            has_new_defaults |= new.iter().any(|&index| is_default_mode(&self.names[index]));
             for index in ordered(&self.names, new.iter().copied(), Order::Arriving) {
-                let (name, slot) = (literal(&self.names[index]), slot(next, index));
+                let (name, slot) = (&self.names[index], slot(next, index));
+                let mut value = value_in(&slot);
+                if let Some(start) = self.starts.value(next, name) {
+                    value = format!("COALESCE({value}, {})", literal(start));
+                }
+                let name = literal(name);
                 steps += &step(&format!(
-                    "PERFORM pg_catalog.set_config({name}, {}, false);",
-                    value_in(&slot)
+                    "PERFORM pg_catalog.set_config({name}, {value}, false);"
                 ));
             }
-            if is_orphaned {
-                self.set.remove(&leaving);
-            }
+        }
+        if let Some(leaving) = is_left {
+            self.remove(leaving);
         }
         if has_new_defaults {
             steps += &step(&format!("PERFORM {};", redirect::default_modes()));
@@ -172,6 +213,9 @@ impl Settings {
                     let index = self.index(name);
                     if matches!(change, Change::Set(_)) {
                         self.set.entry(id).or_default().insert(index);
+                        self.starts.note_set(id);
+                    } else if let Some(value) = self.starts.value(id, name) {
+                        steps += &step(&set_back(name, Some(value)));
                     }
                     if self.local.contains(&index) {
                         let slot = local_slot(index);
@@ -195,7 +239,7 @@ impl Settings {
             if is_identity(name) && !also_identity {
                 continue;
             }
-            steps += &step(&set_back(name));
+            steps += &step(&set_back(name, self.starts.value(id, name)));
             if self.local.contains(&index) {
                 let slot = local_slot(index);
                 steps += &step(&format!(
@@ -218,8 +262,19 @@ impl Settings {
         indices.any(|&index| self.names[index].eq_ignore_ascii_case(name))
     }
 
+    /// The backend has gone back to how things stood then. What the sessions of now started with they have for ever.
+    pub(super) fn go_back_to(&mut self, memory: Self, is_session: impl Fn(SessionId) -> bool) {
+        let starts = std::mem::replace(self, memory).starts;
+        for (id, name) in starts.names() {
+            let index = self.index(name);
+            self.set.entry(id).or_default().insert(index);
+        }
+        self.starts = starts;
+        self.keep_sessions(is_session);
+    }
+
     /// Other sessions than these have ended.
-    pub(super) fn keep_sessions(&mut self, keep: impl Fn(SessionId) -> bool) {
+    fn keep_sessions(&mut self, keep: impl Fn(SessionId) -> bool) {
         let known: BTreeSet<_> = self.set.keys().copied().chain(self.in_force).collect();
         for id in known.into_iter().filter(|&id| !keep(id)) {
             self.forget(id);
@@ -231,8 +286,13 @@ impl Settings {
         if self.in_force == Some(id) {
             self.is_orphaned = true;
         } else {
-            self.set.remove(&id);
+            self.remove(id);
         }
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        self.set.remove(&id);
+        self.starts.end(id);
     }
 
     fn index(&mut self, name: &str) -> usize {
@@ -410,15 +470,17 @@ fn local_slot(index: usize) -> String {
     format!("'actix_shareddb.local_{index}'")
 }
 
-fn literal(name: &str) -> String {
-    // Whatever the name holds, it must end neither the string nor the block around it.
-    format!("E'{}'", name.replace('$', "\\x24"))
+fn literal(text: &str) -> String {
+    // Whatever the text holds, it must end neither the string nor the block around it.
+    let text = text.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("E'{}'", text.replace('$', "\\x24"))
 }
 
-/// Sets back what a session has set.
-fn set_back(name: &str) -> String {
+/// Sets back what a session has set, to a value that the backend doesn't know if there is one.
+fn set_back(name: &str, value: Option<&str>) -> String {
+    let value = value.map_or_else(|| "NULL".to_owned(), literal);
     format!(
-        "PERFORM pg_catalog.set_config({}, NULL, false);",
+        "PERFORM pg_catalog.set_config({}, {value}, false);",
         literal(name)
     )
 }

@@ -23,6 +23,7 @@ mod send;
 mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +35,7 @@ use super::deferral::Deferral;
 use super::fault::Faults;
 use super::flight::{Flight, Reach};
 use super::garbage::Garbage;
+use super::initial::Initial;
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
 use super::on_commit::{Table, Tables};
@@ -113,6 +115,8 @@ pub(crate) struct Mux {
     defaults: Parameters,
     /// What the server has reported last, whosever settings are in force.
     reported: Parameters,
+    /// The test's name.
+    name: Option<String>,
     gate_closed: bool,
     lost: Option<Lost>,
     /// When the last input came.
@@ -155,6 +159,7 @@ impl Mux {
             belongings: Belongings::default(),
             reported: defaults.clone(),
             defaults,
+            name: None,
             gate_closed: false,
             lost: None,
             now,
@@ -169,6 +174,14 @@ impl Mux {
     /// The same, but to ask for an isolation level that isn't exercised is an error.
     pub(crate) fn deny_isolation_levels(mut self, deny: bool) -> Self {
         self.denies_levels = deny;
+        self
+    }
+
+    /// The same for a test with a name, by which the server knows the backend from the first batch on.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.settings.set_for_all("application_name", name);
+        self.defaults.set("application_name", name);
+        self.name = Some(name.to_owned());
         self
     }
 
@@ -188,12 +201,14 @@ impl Mux {
     }
 
     /// A client's StartupMessage has come: it is let in, or told why not. With a secret key, who knows it may cancel what
-    /// the session runs.
+    /// the session runs. What is initially set, if that isn't as on the backend, is the same object for those that set the
+    /// same.
     pub(crate) fn handle_startup(
         &mut self,
         id: SessionId,
         application_name: &str,
-        secret_key: Option<i32>,
+        secret_key: Option<Bytes>,
+        initial: Option<Arc<Initial>>,
     ) {
         let refusal = self.refusal();
         let Some(session) = self.sessions.get_mut(&id) else {
@@ -206,17 +221,29 @@ impl Mux {
         }
         session.phase = Phase::Ready;
         session.send(&to_session::authentication_ok());
-        for (name, value) in self.defaults.iter() {
+        // A client of the pool's, which goes by the test's name if there is one.
+        let is_told_its_name =
+            initial.is_none() && self.name.is_none() && !application_name.is_empty();
+        let parameters = match initial {
+            Some(initial) => {
+                let parameters = Parameters::new(initial.parameters.clone());
+                session.start_with(parameters.clone());
+                self.settings.start(id, initial);
+                parameters
+            }
+            None => self.defaults.clone(),
+        };
+        for (name, value) in parameters.iter() {
             let value = match name {
-                "application_name" => application_name,
+                "application_name" if is_told_its_name => application_name,
                 _ => value,
             };
             session.send(&to_session::parameter_status(name, value));
         }
         let process_id = id.process_id();
+        let shown = secret_key.as_deref().unwrap_or(&[0; 4]);
+        session.send(&to_session::backend_key_data(process_id, shown));
         session.key = secret_key.map(|secret_key| (process_id, secret_key));
-        let secret_key = secret_key.unwrap_or(0);
-        session.send(&to_session::backend_key_data(process_id, secret_key));
         session.send(&to_session::ready_for_query(b'I'));
         self.dirty.push_back(id);
     }
@@ -415,9 +442,10 @@ impl Mux {
             .any(|flight| flight.session == id && !flight.is_void)
     }
 
-    /// The value of a setting that the server reports, for a session that has set nothing.
-    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        self.defaults.get(name).map(str::to_owned)
+    /// All settings that the server reports, for a session that has set nothing.
+    pub(crate) fn parameters(&self) -> Vec<(String, String)> {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        self.defaults.iter().map(owned).collect()
     }
 
     /// The SQL of the statement that the backend works on.

@@ -33,7 +33,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::fault::{self, Action, Fault};
 use super::message::to_session::Report;
@@ -117,7 +117,7 @@ fn replay(transcript: &str) -> String {
     replay.output
 }
 
-const SECRET_KEY: i32 = 1000;
+const SECRET_KEY: &[u8] = b"good";
 
 struct Replay {
     mux: Mux,
@@ -180,12 +180,13 @@ impl Replay {
                 }
             }
             [name, "connect", rest @ ..] => {
-                let secret_key = (*rest == ["cancellably"]).then_some(SECRET_KEY);
+                let secret_key =
+                    (*rest == ["cancellably"]).then_some(Bytes::from_static(SECRET_KEY));
                 let id = self.mux.handle_connect();
                 if *rest == ["insider"] {
                     self.mux.recorder_mut().note_origin(id, Origin::Own);
                 }
-                self.mux.handle_startup(id, name, secret_key);
+                self.mux.handle_startup(id, name, secret_key, None);
                 self.sessions.insert((*name).to_owned(), id);
                 while self.mux.poll_transmit().is_some() {}
             }
@@ -197,8 +198,12 @@ impl Replay {
             [name, "disconnect"] => self.mux.handle_disconnect(self.session(name), self.now),
             [name, "cancel", rest @ ..] => {
                 let process_id = i32::try_from(self.session(name).0).expect("a small number");
-                let secret_key = SECRET_KEY + i32::from(*rest == ["wrongly"]);
-                self.mux.handle_cancel(process_id, secret_key, self.now);
+                let secret_key = match *rest == ["wrongly"] {
+                    true => b"evil",
+                    false => SECRET_KEY,
+                };
+                self.mux
+                    .handle_cancel(process_id, Bytes::from_static(secret_key), self.now);
             }
             [name, "F", message @ ..] => {
                 let id = self.session(name);

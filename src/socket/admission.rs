@@ -5,11 +5,12 @@
 
 use std::io;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::wishes::Wishes;
 use crate::mux::message::to_session::{self, Report};
-use crate::mux::message::{Message, PROTOCOL_3_0, Startup, parameter};
+use crate::mux::message::{MINOR, Message, PROTOCOL_3_0, Startup, parameter, unsupported};
 
 /// What a client has to know.
 #[derive(Debug)]
@@ -22,32 +23,35 @@ pub(super) struct Admission {
 /// What a connection turned out to be for.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// A client was let in. It is to be told of what it can't have.
+    /// A client knows the password and may have a session, if the server takes what it wants to be set.
     Session {
-        application_name: String,
-        warnings: Vec<Report>,
+        /// The minor version of the protocol that it asks for.
+        minor: u16,
+        wishes: Wishes,
     },
     Cancel {
         process_id: i32,
-        secret_key: i32,
+        secret_key: Bytes,
     },
     /// It was turned away, and told why, or it has gone.
     Nothing,
 }
 
 impl Admission {
-    /// Talks to a client up to the point where its session takes over. `in_force` tells the server's settings.
+    /// Talks to a client up to the point where its session takes over.
     pub(super) async fn admit(
         &self,
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-        in_force: impl Fn(&str) -> Option<String>,
     ) -> io::Result<Purpose> {
+        let mut asked = None;
         let (minor, parameters) = loop {
             let Some(packet) = startup_packet(client).await? else {
                 return refuse(client, &invalid_length()).await;
             };
             match Startup::take(&mut BytesMut::from(&packet[..])) {
-                Ok(Some(Startup::Encryption)) => {
+                // After the other one it may be asked for again.
+                Ok(Some(Startup::Encryption(code))) if asked != Some(code) => {
+                    asked = Some(code);
                     client.write_all(to_session::NO_ENCRYPTION).await?;
                 }
                 Ok(Some(Startup::Cancel {
@@ -60,6 +64,11 @@ impl Admission {
                     });
                 }
                 Ok(Some(Startup::Session { minor, parameters })) => break (minor, parameters),
+                Ok(Some(Startup::Encryption(code) | Startup::Unsupported(code))) => {
+                    let report =
+                        Report::fatal(FEATURE_NOT_SUPPORTED, unsupported(code).to_string());
+                    return refuse(client, &report).await;
+                }
                 Ok(None) => return refuse(client, &invalid_length()).await,
                 Err(violation) => {
                     let report = Report::fatal(PROTOCOL_VIOLATION, violation.to_string());
@@ -84,19 +93,22 @@ impl Admission {
         let database = parameter(&parameters, "database")
             .filter(|name| !name.is_empty())
             .unwrap_or(user);
-        if let Some(report) = self.refusal(database, &parameters) {
+        let mut wishes = Wishes::of(&parameters);
+        let encoding = wishes.take("client_encoding");
+        let encoding = encoding.as_deref().unwrap_or("UTF8");
+        if let Some(report) = self.refusal(database, encoding, &parameters) {
             return refuse(client, &report).await;
         }
-        Ok(Purpose::Session {
-            application_name: parameter(&parameters, "application_name")
-                .unwrap_or_default()
-                .to_owned(),
-            warnings: warnings(&parameters, in_force),
-        })
+        Ok(Purpose::Session { minor, wishes })
     }
 
     /// Why a client that knows the password can't have a session all the same.
-    fn refusal(&self, database: &str, parameters: &[(String, String)]) -> Option<Report> {
+    fn refusal(
+        &self,
+        database: &str,
+        encoding: &str,
+        parameters: &[(String, String)],
+    ) -> Option<Report> {
         if database != self.database {
             let text = format!("database \"{database}\" does not exist");
             return Some(
@@ -112,7 +124,6 @@ impl Admission {
         }
         // In some encodings a byte of a character looks like a backslash or a quote, behind which a COMMIT could hide;
         // and the one backend converts for all of its sessions or for none.
-        let encoding = parameter(parameters, "client_encoding").unwrap_or("UTF8");
         let plain: String = encoding
             .chars()
             .filter(char::is_ascii_alphanumeric)
@@ -151,9 +162,9 @@ fn negotiation(minor: u16, parameters: &[(String, String)]) -> Option<Message> {
         .map(|(name, _)| name)
         .filter(|name| name.starts_with("_pq_."))
         .collect();
-    (minor > 0 || !unknown.is_empty()).then(|| {
+    (minor > MINOR || !unknown.is_empty()).then(|| {
         Message::build(b'v', |body| {
-            body.put_u32(PROTOCOL_3_0);
+            body.put_u32(PROTOCOL_3_0 + u32::from(minor.min(MINOR)));
             body.put_u32(u32::try_from(unknown.len()).expect("a startup packet is short"));
             for name in unknown {
                 body.put_slice(name.as_bytes());
@@ -194,33 +205,6 @@ async fn authenticate(
     Ok(Err(Report::fatal(INVALID_PASSWORD, text)))
 }
 
-/// Settings belong to the backend, which all sessions share, so none is changed for one that joins.
-fn warnings(
-    parameters: &[(String, String)],
-    in_force: impl Fn(&str) -> Option<String>,
-) -> Vec<Report> {
-    let mut warnings = Vec::new();
-    for (name, value) in parameters {
-        let is_known = KNOWN.contains(&&name[..]) || name.starts_with("_pq_.");
-        if is_known || value.is_empty() {
-            continue;
-        }
-        let is_so = in_force(name).is_some_and(|known| {
-            // A date style may be given by its first half.
-            let first = known.split(',').next().unwrap_or_default();
-            known.eq_ignore_ascii_case(value) || first.eq_ignore_ascii_case(value)
-        });
-        if !is_so {
-            let text =
-                format!("the startup parameter \"{name}\" has no effect in a shared transaction");
-            let hint =
-                "All clients share one connection and its settings. SET changes them for all.";
-            warnings.push(Report::warning(WARNING, text).hint(hint));
-        }
-    }
-    warnings
-}
-
 /// Tells a client why it can't come in.
 async fn refuse(client: &mut (impl AsyncWrite + Unpin), report: &Report) -> io::Result<Purpose> {
     client.write_all(report.message().frame()).await?;
@@ -231,19 +215,9 @@ fn invalid_length() -> Report {
     Report::fatal(PROTOCOL_VIOLATION, "invalid length of startup packet")
 }
 
-/// The parameters that are dealt with here.
-const KNOWN: [&str; 5] = [
-    "user",
-    "database",
-    "application_name",
-    "client_encoding",
-    "replication",
-];
-
 /// The longest password that PostgreSQL accepts (`PG_MAX_AUTH_TOKEN_LENGTH`).
 const PASSWORD_LIMIT: usize = 65_535;
 
-const WARNING: &str = "01000";
 const PROTOCOL_VIOLATION: &str = "08P01";
 const FEATURE_NOT_SUPPORTED: &str = "0A000";
 const INVALID_AUTHORIZATION_SPECIFICATION: &str = "28000";

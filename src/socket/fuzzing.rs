@@ -21,7 +21,7 @@ pub(crate) fn startup(data: &[u8]) {
         let (mut client, mut server) = duplex(1 << 20);
         client.write_all(data).await.expect("there is room");
         client.shutdown().await.expect("it is open");
-        let outcome = admission.admit(&mut server, |_| None).await;
+        let outcome = admission.admit(&mut server).await;
         drop(server);
         let mut seen = Vec::new();
         let read = client.read_to_end(&mut seen).await;

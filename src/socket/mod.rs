@@ -13,13 +13,14 @@ mod admission;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod relay;
+mod wishes;
 
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -28,15 +29,20 @@ use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::backend::Stream;
+use crate::backend::{Canceller, Stream};
 use crate::error::{Error, Result};
 use crate::mux::driver::Driver;
+use crate::mux::message::Message;
+use crate::mux::redirect;
+use crate::mux::{Initial, Mux};
 use crate::secret;
 use admission::Admission;
+use wishes::Wishes;
 
 /// Where clients from outside join a shared transaction.
 pub(crate) struct Entrance {
     driver: Driver<Stream>,
+    server: Canceller,
     user: String,
     database: String,
     open: Mutex<Option<Listener>>,
@@ -62,10 +68,17 @@ impl Attendance {
 }
 
 impl Entrance {
-    /// The entrance to the driver's transaction; `user` and `database` are those of the backend's session.
-    pub(crate) fn new(driver: Driver<Stream>, user: &str, database: &str) -> Arc<Self> {
+    /// The entrance to the driver's transaction; `user` and `database` are those of the backend's session, and the server is
+    /// where that is.
+    pub(crate) fn new(
+        driver: Driver<Stream>,
+        server: Canceller,
+        user: &str,
+        database: &str,
+    ) -> Arc<Self> {
         Arc::new(Self {
             driver,
+            server,
             user: user.to_owned(),
             database: database.to_owned(),
             open: Mutex::new(None),
@@ -172,6 +185,8 @@ impl Listener {
         );
         let reception = Arc::new(Reception {
             driver: entrance.driver.clone(),
+            server: entrance.server.clone(),
+            initials: Mutex::default(),
             admission: Admission {
                 database: entrance.database.clone(),
                 password,
@@ -211,6 +226,9 @@ impl Drop for Listener {
 /// What the connections of one listener have in common.
 struct Reception {
     driver: Driver<Stream>,
+    server: Canceller,
+    /// What the server has made of wishes. Those that wish the same get the same.
+    initials: Mutex<Vec<(Wishes, Arc<Initial>)>>,
     admission: Admission,
     attendance: watch::Sender<Attendance>,
 }
@@ -220,6 +238,79 @@ impl Reception {
         self.attendance
             .send_modify(|attendance| attendance.present += 1);
         Entered(self.attendance.clone())
+    }
+}
+
+impl Reception {
+    /// What a client starts with that wishes for this, if that isn't what everybody has. An error is what it is told.
+    async fn initial(
+        &self,
+        mut wishes: Wishes,
+    ) -> std::result::Result<Option<Arc<Initial>>, Message> {
+        let usual = self.driver.look(Mux::parameters);
+        let is_usual = |name: &str, value: &str| {
+            let mut usual = usual.iter();
+            usual.any(|(known, usual)| known.eq_ignore_ascii_case(name) && usual == value)
+        };
+        let has_options = !wishes.options.is_empty();
+        wishes.settings.retain(|(name, value)| {
+            // A date style may be given by its first half.
+            let dates = [
+                value.to_uppercase(),
+                format!("{}, MDY", value.to_uppercase()),
+            ];
+            let is_short = name == "datestyle" && dates.iter().any(|value| is_usual(name, value));
+            // It may take back what an option has set.
+            has_options || !is_short && !is_usual(name, value)
+        });
+        if wishes.settings.is_empty() && wishes.others.is_empty() {
+            return Ok(None);
+        }
+        let known = |initials: &Vec<(Wishes, Arc<Initial>)>| {
+            let known = initials.iter().find(|(known, _)| *known == wishes);
+            known.map(|(_, initial)| Arc::clone(initial))
+        };
+        if let Some(initial) = known(&self.initials()) {
+            return Ok(Some(initial));
+        }
+        let mut settings = wishes.settings.clone();
+        let parameters = if wishes.is_plain_name() {
+            let name = &settings[0].1;
+            let mut parameters = usual.clone();
+            for (known, value) in &mut parameters {
+                if known == "application_name" {
+                    value.clone_from(name);
+                }
+            }
+            parameters
+        } else {
+            let tried = self.server.rehearse(&wishes.options, &settings).await?;
+            for ((_, value), written) in settings.iter_mut().zip(tried.values) {
+                *value = written.unwrap_or_else(|| value.clone());
+            }
+            tried.parameters
+        };
+        settings.retain(|(name, value)| !is_usual(name, value));
+        for (name, _) in &mut settings {
+            if let Some(placeholder) = redirect::placeholder(name) {
+                *name = placeholder;
+            }
+        }
+        let initial = Arc::new(Initial {
+            parameters,
+            settings,
+        });
+        // Another one may have come with the same in the meantime.
+        let mut initials = self.initials();
+        if let Some(initial) = known(&initials) {
+            return Ok(Some(initial));
+        }
+        initials.push((wishes.clone(), Arc::clone(&initial)));
+        Ok(Some(initial))
+    }
+
+    fn initials(&self) -> MutexGuard<'_, Vec<(Wishes, Arc<Initial>)>> {
+        self.initials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,23 +9,33 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::admission::Purpose;
+use super::wishes::Wishes;
 use super::{Entered, Reception};
+use crate::backend::Stream;
+use crate::mux::driver::SessionStream;
 use crate::mux::message::{Startup, backend, to_session};
 use crate::secret;
 
 /// Serves one connection to its end. An error of its own ends it, and is nobody else's concern.
 pub(super) async fn serve(mut client: TcpStream, reception: &Reception, entered: Entered) {
     let _ = client.set_nodelay(true);
-    let in_force = |name: &str| reception.driver.look(|mux| mux.parameter(name));
-    let admission = reception.admission.admit(&mut client, in_force);
+    let admission = reception.admission.admit(&mut client);
     match timeout(AUTHENTICATION_TIMEOUT, admission).await {
-        Ok(Ok(Purpose::Session {
-            application_name,
-            warnings,
-        })) => {
-            entered.joins();
-            let _ = join_session(client, reception, entered, &application_name, &warnings).await;
-        }
+        Ok(Ok(Purpose::Session { minor, wishes })) => match reception.initial(wishes.clone()).await
+        {
+            Ok(initial) => {
+                entered.joins();
+                let key = secret::key(minor >= LONG_KEYS);
+                let session = reception.driver.connect_guest(key, initial);
+                let name = wishes.get("application_name").unwrap_or_default();
+                let _ = join_session(client, session, entered, name, &wishes).await;
+            }
+            Err(refusal) => {
+                let _ = client.write_all(refusal.frame()).await;
+                drop(entered);
+                let _ = timeout(AUTHENTICATION_TIMEOUT, part(client)).await;
+            }
+        },
         Ok(Ok(Purpose::Cancel {
             process_id,
             secret_key,
@@ -41,12 +51,11 @@ pub(super) async fn serve(mut client: TcpStream, reception: &Reception, entered:
 /// Copies bytes between a client and a session of its own.
 async fn join_session(
     mut client: TcpStream,
-    reception: &Reception,
+    mut session: SessionStream<Stream>,
     entered: Entered,
     application_name: &str,
-    warnings: &[to_session::Report],
+    wishes: &Wishes,
 ) -> io::Result<()> {
-    let mut session = reception.driver.connect_cancellable(secret::key());
     session
         .write_all(&Startup::packet(application_name))
         .await?;
@@ -55,7 +64,10 @@ async fn join_session(
     session.read_exact(&mut first).await?;
     client.write_all(&first).await?;
     if first[0] == backend::AUTHENTICATION {
-        for warning in warnings {
+        for option in &wishes.others {
+            let text = format!("the option \"{option}\" has no effect in a shared transaction");
+            let warning = to_session::Report::warning("01000", text)
+                .hint("All clients share one connection. Settings are given by their names: -c name=value.");
             client.write_all(warning.message().frame()).await?;
         }
     }
@@ -85,6 +97,9 @@ async fn part(mut client: TcpStream) -> io::Result<()> {
     client.shutdown().await?;
     copy(&mut client, &mut sink()).await.map(drop)
 }
+
+/// The minor version of the protocol that brought long keys.
+const LONG_KEYS: u16 = 2;
 
 /// How long a client may take to say who it is, as PostgreSQL has it by default (`authentication_timeout`).
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(60);

@@ -30,3 +30,4 @@ mod stage;
 mod story;
 mod tidy;
 mod wire;
+mod wishes;

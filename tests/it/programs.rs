@@ -84,7 +84,7 @@ async fn psql_and_the_pool_see_what_the_other_wrote() {
             "-c",
             "SELECT current_setting('application_name')",
         ]);
-        assert_eq!(output(command).await, "pool\npsql\n2\nactix-shareddb\n");
+        assert_eq!(output(command).await, "pool\npsql\n2\npsql\n");
         assert_eq!(
             count(&client, "SELECT count(*) FROM t WHERE v = 'psql'").await,
             1

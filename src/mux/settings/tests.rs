@@ -102,3 +102,38 @@ fn the_identity_is_given_up_first_and_taken_on_last() {
         )
     );
 }
+
+#[test]
+fn what_a_session_starts_with_outlasts_a_checkpoint_that_was_before_it() {
+    let mut settings = Settings::default();
+    let memory = settings.clone();
+    let id = SessionId(1);
+    let initial = Initial {
+        settings: vec![("work_mem".to_owned(), "it's 7MB".to_owned())],
+        ..Initial::default()
+    };
+    settings.start(id, Arc::new(initial));
+    settings.go_back_to(memory, |_| true);
+    assert!(settings.needs_handover(id));
+    let handed_over = settings.begin(id, &[Move::HandOver]);
+    let loads = handed_over.is_some_and(|sql| sql.contains("E'it\\'s 7MB'"));
+    assert!(loads, "what it starts with is not loaded");
+}
+
+#[test]
+fn who_started_with_the_same_and_set_nothing_is_handed_over_to_for_nothing() {
+    let mut settings = Settings::default();
+    let initial = Arc::new(Initial {
+        settings: vec![("work_mem".to_owned(), "7MB".to_owned())],
+        ..Initial::default()
+    });
+    let (a, b) = (SessionId(1), SessionId(2));
+    settings.start(a, Arc::clone(&initial));
+    settings.start(b, initial);
+    assert!(settings.needs_handover(a));
+    settings.begin(a, &[Move::HandOver]);
+    assert!(!settings.needs_handover(b));
+    settings.begin(b, &[]);
+    settings.note(b, &[Set("work_mem".to_owned())]);
+    assert!(settings.needs_handover(a));
+}

@@ -21,6 +21,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::Mux;
 use super::send::only_command;
 use crate::mux::command::Command;
@@ -38,7 +40,7 @@ const LONGEST_ROLLBACK: usize = 200;
 
 impl Mux {
     /// A CancelRequest has come. As with PostgreSQL, one that names no session, or one that runs nothing, does nothing.
-    pub(crate) fn handle_cancel(&mut self, process_id: i32, secret_key: i32, now: Instant) {
+    pub(crate) fn handle_cancel(&mut self, process_id: i32, secret_key: Bytes, now: Instant) {
         self.now = now;
         let key = Some((process_id, secret_key));
         let Some(session) = self.sessions.values().find(|session| session.key == key) else {

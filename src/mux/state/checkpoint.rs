@@ -75,9 +75,9 @@ impl Mux {
     }
 
     fn remember(&mut self, memory: Memory) {
-        self.settings = memory.settings;
         let sessions = &self.sessions;
-        self.settings.keep_sessions(|id| sessions.contains_key(&id));
+        self.settings
+            .go_back_to(memory.settings, |id| sessions.contains_key(&id));
         self.tables = memory.tables;
         self.vanished = memory.vanished;
         self.deferral = memory.deferral;

@@ -2,6 +2,7 @@
 //! constraints, and errors that the backend is made to share.
 
 use bytes::{BufMut, BytesMut};
+use postgres_protocol::escape::escape_literal;
 
 use super::Mux;
 use crate::mux::block::{Executed, Move, Prologue, Standing};
@@ -41,6 +42,13 @@ impl Mux {
                 self.run_own(flight, statement, || Reader::Guard);
             } else if let Some(handover) = &handover {
                 self.run_text(flight, handover, || Reader::Guard);
+            }
+            if step == Move::Begin
+                && let Some(name) = &self.name
+            {
+                // It is undone with the outer transaction.
+                let sql = format!("SET application_name TO {}", escape_literal(name));
+                self.run_text(flight, sql, || Reader::Guard);
             }
             self.settle_tables(flight, step);
         }

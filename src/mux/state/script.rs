@@ -22,7 +22,7 @@ use crate::mux::on_commit::Table;
 use crate::mux::own;
 use crate::mux::rewrite::{self, Rewritten, Shifts};
 use crate::mux::session::{Session, executed_by};
-use crate::mux::settings::{self, Change};
+use crate::mux::settings::{self, Change, Settings};
 use crate::mux::shape;
 use crate::mux::split;
 
@@ -51,7 +51,13 @@ impl Mux {
         let in_block = flight.standing.is_open();
         self.recorder
             .query(session.id, &sql, scs, count, in_block, self.now);
-        let script = cut(session, sql.clone(), scs, &mut self.belongings);
+        let script = cut(
+            session,
+            sql.clone(),
+            scs,
+            &mut self.belongings,
+            &self.settings,
+        );
         flight.executed = flight.executed.max(match script.is_plain() {
             true => script.executed,
             false => Executed::Anything,
@@ -159,9 +165,9 @@ impl Mux {
                             copies_in: false,
                             is_last,
                             queries,
-                            changes,
                             warnings: control::warnings(&command, &flight.standing, several),
-                            stand_in: self.stand_in(session.id, &command),
+                            stand_in: self.stand_in(session.id, &command, &changes),
+                            changes,
                         };
                         self.send_part(flight, &text, run);
                         flight.running = Some(command).filter(control::is_remembered);
@@ -337,7 +343,13 @@ pub(super) struct Run {
 /// it hides has to be looked up first.
 ///
 /// UNLISTEN, which pools send for good measure, is not looked at where there is nothing that it could end.
-fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -> Script {
+fn cut(
+    session: &Session,
+    text: Bytes,
+    scs: bool,
+    belongings: &mut Belongings,
+    settings: &Settings,
+) -> Script {
     let statements = split::statements(&text, scs);
     let mut parts: VecDeque<Part> = VecDeque::new();
     let mut replacements = Vec::new();
@@ -374,7 +386,10 @@ fn cut(session: &Session, text: Bytes, scs: bool, belongings: &mut Belongings) -
         let is_looked_at = control::is_looked_at(&command)
             || statements.len() == 1 && control::is_looked_at_alone(&command);
         let queries = modes::takes_snapshot(&command, statement, scs);
-        if is_looked_at && !is_idle || changes.iter().any(is_local) {
+        if is_looked_at && !is_idle
+            || changes.iter().any(is_local)
+            || settings.restores(session.id, &changes)
+        {
             parts.push_back(Part::Control {
                 range: range.clone(),
                 command,

@@ -17,7 +17,7 @@ use crate::mux::own;
 use crate::mux::report;
 use crate::mux::rewrite::Shifts;
 use crate::mux::session::{Prepared, Session, SessionId};
-use crate::mux::settings;
+use crate::mux::settings::{self, Change};
 use crate::mux::shape;
 use crate::mux::split;
 
@@ -220,7 +220,8 @@ impl Mux {
             Some(rewritten) => (&rewritten.text, rewritten.shifts.clone()),
             None => (&sql, Shifts::default()),
         };
-        match self.stand_in(session.id, &command) {
+        let mut prepared = Prepared::new(command, sql.clone(), scs);
+        match self.stand_in(session.id, &prepared.command, &prepared.changes) {
             Some(stand_in) => self.put(&to_backend::parse(&full_name, stand_in.as_bytes())),
             None => {
                 self.put_built(frontend::PARSE, |body| {
@@ -232,8 +233,7 @@ impl Mux {
                 });
             }
         }
-        session.last_sql = sql.clone();
-        let mut prepared = Prepared::new(command, sql, scs);
+        session.last_sql = sql;
         if prepared.queries {
             flight.query();
         }
@@ -517,11 +517,24 @@ impl Mux {
     }
 
     /// What a statement is parsed as, if not as itself.
-    pub(super) fn stand_in(&self, id: SessionId, command: &Command) -> Option<String> {
-        let is_anothers = *command == Command::UnlockAll && self.belongings.others_may_lock(id);
-        match is_anothers {
-            true => Some(own::UNLOCK_NOTHING.to_owned()),
-            false => own::stand_in(command),
+    pub(super) fn stand_in(
+        &self,
+        id: SessionId,
+        command: &Command,
+        changes: &[Change],
+    ) -> Option<String> {
+        match command {
+            Command::UnlockAll if self.belongings.others_may_lock(id) => {
+                Some(own::UNLOCK_NOTHING.to_owned())
+            }
+            // What precedes it does it.
+            Command::Reset { .. } if self.settings.restores(id, changes) => {
+                Some(own::RESET_NOTHING.to_owned())
+            }
+            Command::Set { .. } if self.settings.restores(id, changes) => {
+                Some(own::SET_NOTHING_TO_DEFAULT.to_owned())
+            }
+            command => own::stand_in(command),
         }
     }
 

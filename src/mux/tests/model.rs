@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use self::server::{Row, Server};
 use self::shown::{Shown, Shows};
@@ -204,6 +204,8 @@ struct Client {
     received: BytesMut,
 }
 
+const SECRET_KEY: Bytes = Bytes::from_static(b"good");
+
 struct Run {
     random: Random,
     mux: Mux,
@@ -235,7 +237,8 @@ impl Run {
         let mut mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), now);
         let clients = case.programs.iter().map(|program| {
             let id = mux.handle_connect();
-            mux.handle_startup(id, "model", program.cancellable.then_some(1));
+            let secret_key = program.cancellable.then_some(SECRET_KEY);
+            mux.handle_startup(id, "model", secret_key, None);
             let mut to_send: VecDeque<_> = program.requests.iter().flatten().cloned().collect();
             if program.vanishes {
                 to_send.truncate(program.sent);
@@ -322,7 +325,8 @@ impl Run {
         let id = self.clients[index].id;
         // One that waits for its turn is told at once, and then it isn't as if it were alone.
         if !self.mux.is_waiting(id) {
-            self.mux.handle_cancel(id.process_id(), 1, self.now);
+            self.mux
+                .handle_cancel(id.process_id(), SECRET_KEY, self.now);
         }
         false
     }

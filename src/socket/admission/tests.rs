@@ -13,8 +13,7 @@ async fn at_the_door(sent: &[u8]) -> (Vec<u8>, io::Result<Purpose>) {
     let (mut client, mut server) = duplex(1 << 16);
     client.write_all(sent).await.unwrap();
     client.shutdown().await.unwrap();
-    let in_force = |name: &str| (name == "DateStyle").then(|| "ISO, MDY".to_owned());
-    let outcome = admission.admit(&mut server, in_force).await;
+    let outcome = admission.admit(&mut server).await;
     drop(server);
     let mut seen = Vec::new();
     client.read_to_end(&mut seen).await.unwrap();
@@ -70,15 +69,11 @@ async fn who_knows_the_password_is_let_in() {
     sent.extend(password("secret"));
     let (seen, outcome) = at_the_door(&sent).await;
     assert_eq!(seen, b"NR\0\0\0\x08\0\0\0\x03");
-    let Ok(Purpose::Session {
-        application_name,
-        warnings,
-    }) = outcome
-    else {
+    let Ok(Purpose::Session { minor: 0, wishes }) = outcome else {
         panic!("{outcome:?}");
     };
-    assert_eq!(application_name, "it");
-    assert!(warnings.is_empty(), "{warnings:?}");
+    let name = ("application_name".to_owned(), "it".to_owned());
+    assert_eq!(wishes.settings, [name]);
 }
 
 #[tokio::test]
@@ -113,26 +108,46 @@ async fn who_is_refused_is_told_in_postgresql_s_words() {
 }
 
 #[tokio::test]
-async fn a_newer_protocol_is_negotiated_down() {
-    let mut sent = startup((3 << 16) + 2, &[ALICE, TODO]);
-    sent.extend(password("secret"));
-    let (seen, outcome) = at_the_door(&sent).await;
-    assert!(
-        matches!(outcome, Ok(Purpose::Session { .. })),
-        "{outcome:?}"
-    );
-    let expected = b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0R\0\0\0\x08\0\0\0\x03";
-    assert_eq!(seen, expected);
+async fn what_of_the_protocol_is_not_known_is_negotiated() {
+    for (minor, option, told) in [
+        (0, false, &b""[..]),
+        (2, false, b""),
+        (3, false, b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0"),
+        (9999, false, b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0"),
+        (0, true, b"v\0\0\0\x16\0\x03\0\0\0\0\0\x01_pq_.test\0"),
+        (2, true, b"v\0\0\0\x16\0\x03\0\x02\0\0\0\x01_pq_.test\0"),
+    ] {
+        let mut parameters = vec![ALICE, TODO];
+        parameters.extend(option.then_some(("_pq_.test", "1")));
+        let mut sent = startup(PROTOCOL_3_0 + minor, &parameters);
+        sent.extend(password("secret"));
+        let (seen, outcome) = at_the_door(&sent).await;
+        let Ok(Purpose::Session { minor: asked, .. }) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(u32::from(asked), minor);
+        let expected = [told, b"R\0\0\0\x08\0\0\0\x03"].concat();
+        assert_eq!(seen, expected, "{minor} {option}");
+    }
+}
 
-    let mut sent = startup((3 << 16) + 2, &[ALICE, TODO, ("_pq_.test", "1")]);
-    sent.extend(password("secret"));
-    let (seen, outcome) = at_the_door(&sent).await;
-    assert!(
-        matches!(outcome, Ok(Purpose::Session { .. })),
-        "{outcome:?}"
-    );
-    let expected = b"v\0\0\0\x16\0\x03\0\0\0\0\0\x01_pq_.test\0R\0\0\0\x08\0\0\0\x03";
-    assert_eq!(seen, expected);
+#[tokio::test]
+async fn encryption_that_was_declined_is_not_asked_for_again() {
+    let ssl = [0, 0, 0, 8, 4, 210, 22, 47];
+    let gss = [0, 0, 0, 8, 4, 210, 22, 48];
+    for (requests, declined, code) in [
+        (&[ssl, ssl][..], "N", 5679),
+        (&[gss, gss], "N", 5680),
+        (&[ssl, gss, ssl, ssl], "NNN", 5679),
+    ] {
+        let (seen, outcome) = at_the_door(&requests.concat()).await;
+        assert!(matches!(outcome, Ok(Purpose::Nothing)), "{outcome:?}");
+        let told = seen.strip_prefix(declined.as_bytes()).unwrap();
+        let text = format!(
+            "FATAL 0A000 unsupported frontend protocol 1234.{code}: server supports 3.0 to 3.2"
+        );
+        assert_eq!(code_and_text(told), [text]);
+    }
 }
 
 #[tokio::test]
@@ -155,16 +170,14 @@ async fn encryption_is_declined_whoever_asks_for_it_and_for_what() {
         sent.extend([0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 0, 0, 0, 9]);
         let (seen, outcome) = at_the_door(&sent).await;
         assert_eq!(seen, b"NN");
-        assert!(
-            matches!(
-                outcome,
-                Ok(Purpose::Cancel {
-                    process_id: 7,
-                    secret_key: 9
-                })
-            ),
-            "{outcome:?}"
-        );
+        let Ok(Purpose::Cancel {
+            process_id: 7,
+            secret_key,
+        }) = outcome
+        else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(secret_key, [0, 0, 0, 9][..]);
     }
 }
 
@@ -182,49 +195,28 @@ async fn every_spelling_of_utf_8_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_setting_that_is_not_so_is_warned_of() {
-    let settings = [
-        ("DateStyle", "iso"),
-        ("TimeZone", "UTC"),
-        ("options", "-c geqo=off"),
-    ];
-    let parameters = [&[ALICE, TODO], &settings[..]].concat();
-    let mut sent = startup(PROTOCOL_3_0, &parameters);
-    sent.extend(password("secret"));
-    let Ok(Purpose::Session { warnings, .. }) = at_the_door(&sent).await.1 else {
-        panic!("it was refused");
-    };
-    let texts: Vec<_> = warnings
-        .iter()
-        .map(|warning| &warning.message[..])
-        .collect();
-    assert_eq!(
-        texts,
-        [
-            "the startup parameter \"TimeZone\" has no effect in a shared transaction",
-            "the startup parameter \"options\" has no effect in a shared transaction",
-        ]
-    );
-}
-
-#[tokio::test]
 async fn a_cancel_needs_no_password() {
-    let sent = [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 0, 0, 0, 9];
-    let (seen, outcome) = at_the_door(&sent).await;
-    assert!(seen.is_empty());
-    let Ok(Purpose::Cancel {
-        process_id: 7,
-        secret_key: 9,
-    }) = outcome
-    else {
-        panic!("{outcome:?}");
-    };
+    // Keys may be longer from protocol 3.2 on.
+    for key in [&[0, 0, 0, 9][..], &[7; 32], &[8; 256]] {
+        let length = u16::try_from(12 + key.len()).unwrap().to_be_bytes();
+        let head = [0, 0, length[0], length[1], 4, 210, 22, 46, 0, 0, 0, 7];
+        let (seen, outcome) = at_the_door(&[&head, key].concat()).await;
+        assert!(seen.is_empty());
+        let Ok(Purpose::Cancel {
+            process_id: 7,
+            secret_key,
+        }) = outcome
+        else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(secret_key, key);
+    }
 }
 
 #[tokio::test]
 async fn what_is_no_startup_packet_is_refused_unread() {
     let length = "FATAL 08P01 invalid length of startup packet";
-    let version = "FATAL 08P01 unsupported frontend protocol 2.0: server supports 3.0 to 3.0";
+    let version = "FATAL 0A000 unsupported frontend protocol 2.0: server supports 3.0 to 3.2";
     for (sent, told) in [
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), length),
         (vec![0, 0, 0, 7, 0, 0, 0], length),

@@ -71,8 +71,8 @@ pub(in crate::mux) const TAGS: [u8; 13] = [
 impl Run {
     fn admit(&mut self, to_send: Bytes) {
         let id = self.mux.handle_connect();
-        let key = self.random.one_in(2).then_some(1);
-        self.mux.handle_startup(id, "stranger", key);
+        let key = self.random.one_in(2).then_some(super::SECRET_KEY);
+        self.mux.handle_startup(id, "stranger", key, None);
         self.stranger = Some(Stranger {
             id,
             to_send,
