@@ -190,13 +190,16 @@ async fn the_existing_database_is_left_alone() {
     private
         .client("postgres")
         .await
-        .batch_execute("CREATE DATABASE existing")
+        .batch_execute("CREATE DATABASE left_alone")
         .await
         .expect("a database");
-    let database = resolve(&Schema::existing(), &private.config("postgres", "existing"))
-        .await
-        .expect("the database");
-    assert_eq!(name(&database), "existing");
+    let database = resolve(
+        &Schema::existing(),
+        &private.config("postgres", "left_alone"),
+    )
+    .await
+    .expect("the database");
+    assert_eq!(name(&database), "left_alone");
     assert_eq!(
         count(
             &database,
@@ -205,7 +208,7 @@ async fn the_existing_database_is_left_alone() {
         .await,
         0
     );
-    assert_eq!(private.databases_like("existing").await, ["existing"]);
+    assert_eq!(private.databases_like("left_alone").await, ["left_alone"]);
 }
 
 /// Code that counts on the disk how often it ran.
