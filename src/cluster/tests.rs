@@ -366,6 +366,10 @@ fn a_postmaster_without_a_supervisor_is_replaced() {
     let place = Place::new();
     let held = place.cluster.join().unwrap();
     let orphan = postmaster(&place.cluster);
+    // The postmaster may answer before all of them have been forked.
+    eventually("three shells supervise", || {
+        place.group().shells().len() == 3
+    });
     let shells = place.group().shells();
     // They are halted first, so that none of them sees another one die.
     for name in ["STOP", "KILL"] {
