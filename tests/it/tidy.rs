@@ -101,7 +101,8 @@ fn every_source_file_is_part_of_a_module() {
         let folder = path.parent().unwrap();
         let of_cargo = ["examples", "benches", "tests", "fuzz/fuzz_targets"]
             .map(Path::new)
-            .contains(&folder);
+            .contains(&folder)
+            || folder.ends_with("src/bin");
         let data = path.starts_with("tests/data") || path.starts_with("tests/it/live/syntax");
         if of_cargo || data || ["main", "lib"].contains(&name) {
             continue;

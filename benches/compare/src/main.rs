@@ -1,0 +1,74 @@
+//! What the same HTTP test costs with actix-shareddb and with what one would use instead, all in one run.
+//!
+//! `scripts/compare` runs it, and writes `benches/README.md` and its charts. All ways use the same server (the embedded
+//! PostgreSQL, or that at `DATABASE_URL`), and take turns in each round.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints, and stops where something fails"
+)]
+
+use std::process::Command;
+use std::time::Duration;
+use std::{env, process};
+
+use actix_shareddb::{__private::resolve, Config, Schema};
+use actix_web::rt::System;
+
+use crate::measure::Cell;
+use crate::ways::Way;
+
+mod application;
+mod chart;
+mod ground;
+mod life;
+mod measure;
+mod report;
+mod ways;
+
+/// How many tables the application has.
+const TABLES: [usize; 4] = [10, 40, 200, 1000];
+/// How many tests run at a time.
+const THREADS: [usize; 3] = [1, 2, 8];
+
+fn main() {
+    if env::var_os("DATABASE_URL").is_none() {
+        process::exit(on_embedded_server());
+    }
+    let quick = env::args().any(|argument| argument == "--quick");
+    let (rounds, slice) = match quick {
+        true => (1, Duration::from_millis(50)),
+        false => (5, Duration::from_millis(400)),
+    };
+    let mut cells: Vec<Cell> = Vec::new();
+    for tables in TABLES
+        .into_iter()
+        .take(if quick { 1 } else { TABLES.len() })
+    {
+        let ways = ways::all(tables);
+        for threads in THREADS {
+            let ways: Vec<&dyn Way> = ways.iter().map(|way| &**way).collect();
+            cells.extend(measure::take_turns(&ways, tables, threads, rounds, slice));
+        }
+    }
+    if quick {
+        return println!("{}", report::table(&cells, TABLES[0]));
+    }
+    report::write(&cells);
+}
+
+/// Runs this program again, with the address of the embedded server, which lives as long as this process.
+fn on_embedded_server() -> i32 {
+    let server = System::new()
+        .block_on(resolve(&Schema::existing(), &Config::new()))
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    let url = ground::url(&server);
+    let program = env::current_exe().unwrap();
+    let status = Command::new(program)
+        .args(env::args_os().skip(1))
+        .env("DATABASE_URL", url)
+        .status();
+    status.unwrap().code().unwrap_or(1)
+}
