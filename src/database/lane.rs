@@ -7,9 +7,9 @@
 //!                          └──> shareddb_lane_<keeper>_2
 //! ```
 //!
-//! A process has one [`Keeper`] for each server, which makes the clones and drops them. Its sessions bear its name, so that
-//! the server itself tells whether it lives: a clone whose keeper has no session is what a killed process left, and the next
-//! keeper drops it.
+//! A process has one [`Keeper`](keeper::Keeper) for each server, which makes the clones and drops them. Its sessions bear
+//! its name, so that the server itself tells whether it lives: a clone whose keeper has no session is what a killed process
+//! left, and the next keeper drops it.
 
 mod keeper;
 mod strategy;
