@@ -370,10 +370,12 @@ fn a_postmaster_without_a_supervisor_is_replaced() {
     eventually("three shells supervise", || {
         place.group().shells().len() == 3
     });
-    let shells = place.group().shells();
-    // They are halted first, so that none of them sees another one die.
+    let mut shells = place.group().shells();
+    shells.sort_unstable();
+    // They are halted first, so that none of them sees another one die. The oldest, whose children the others are, goes
+    // last: a group that has lost its parent is told to continue.
     for name in ["STOP", "KILL"] {
-        for &shell in &shells {
+        for &shell in shells.iter().rev() {
             signal(name, shell);
         }
     }
