@@ -19,20 +19,12 @@ use permission::Permission;
 use prepare::Prepared;
 use server::Server;
 
-/// The database in which a test opens its transaction.
+/// The database in which a test opens its transaction, and the one that a test's own is cloned from.
 ///
-/// Every test asks. The first one of a process that asks for a schema has it prepared, unless another process has
-/// done so before; the others, on whatever thread and runtime, wait for it. After an error the next one tries again.
-pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
-    Ok(find(schema, config).await?.config)
-}
-
-/// The database that a test's own one is cloned from.
-async fn template(schema: &Schema, config: &Config) -> Result<Template> {
-    Ok(find(schema, config).await?.template)
-}
-
-async fn find(schema: &Schema, config: &Config) -> Result<Found> {
+/// Every test asks, once, for it reads the schema's files. The first one of a process that asks for a schema has it prepared,
+/// unless another process has done so before; the others, on whatever thread and runtime, wait for it. After an error the next
+/// one tries again.
+pub(crate) async fn find(schema: &Schema, config: &Config) -> Result<Found> {
     let url = server::url(config)?;
     let steps = schema.steps()?;
     let database = known(url, Permission::of(config), steps);
@@ -41,6 +33,11 @@ async fn find(schema: &Schema, config: &Config) -> Result<Found> {
         .get_or_try_init(|| database.find(config))
         .await?;
     Ok(found.clone())
+}
+
+/// The same for who only wants the address of the former.
+pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
+    Ok(find(schema, config).await?.config)
 }
 
 /// What a test asks for, and what was found for it.
@@ -52,8 +49,10 @@ struct Database {
 }
 
 #[derive(Clone)]
-struct Found {
-    config: tokio_postgres::Config,
+pub(crate) struct Found {
+    pub(crate) config: tokio_postgres::Config,
+    /// Nobody commits anything there.
+    pub(crate) is_prepared: bool,
     template: Template,
 }
 
@@ -70,13 +69,18 @@ impl Database {
                 // Nothing is ever committed to the private server's own database, so it is as this one is.
                 None => Template::prepared(server, "postgres", "template0".to_owned()),
             };
-            return Ok(Found { config, template });
+            return Ok(Found {
+                config,
+                is_prepared: false,
+                template,
+            });
         };
         let Prepared { config, template } = prepare::prepare(&server, steps).await?;
         let model = config.get_dbname().unwrap_or_default();
         Ok(Found {
             template: Template::prepared(server, model, template),
             config,
+            is_prepared: true,
         })
     }
 }

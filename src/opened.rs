@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::backend::Queue;
 use crate::config::Config;
-use crate::database::{self, lane};
+use crate::database::{self, Found, lane};
 use crate::databases::{Choice, Declared, Pools};
 use crate::error::{Error, Result};
 use crate::isolation::Isolation;
@@ -48,21 +48,14 @@ impl Opened {
     /// That of the first that can't be opened, with its name.
     pub(crate) async fn open(declared: &[Declared]) -> Result<Self, (String, Error)> {
         // To prepare a schema takes several connections, for a short time, and so is done while there is none to hold on to.
-        for Declared {
-            name,
-            config,
-            choice,
-        } in declared
-        {
-            if let Choice::Share(schema) = choice {
-                database::resolve(schema, config)
-                    .await
-                    .map_err(|error| (name.clone(), error))?;
-            }
+        let mut found = Vec::new();
+        for database in declared {
+            let of_it = database.find().await;
+            found.push(of_it.map_err(|error| (database.name.clone(), error))?);
         }
         let mut queue = Queue::new(declared[0].config.connection_limit());
         loop {
-            match Self::try_to_open(declared).await {
+            match Self::try_to_open(declared, &found).await {
                 Err((name, error)) => queue
                     .wait(error, outer::give_up_kept)
                     .await
@@ -72,41 +65,42 @@ impl Opened {
         }
     }
 
-    async fn try_to_open(declared: &[Declared]) -> Result<Self, (String, Error)> {
+    async fn try_to_open(declared: &[Declared], found: &[Found]) -> Result<Self, (String, Error)> {
         let mut opened = Self {
             shared: Vec::new(),
             names: Vec::new(),
         };
-        for Declared {
-            name,
-            config,
-            choice,
-        } in declared
-        {
-            let access = match choice {
-                Choice::Share(schema) => opened.share(name, schema, config).await,
-                Choice::Leave => leave(config).await,
+        for (database, found) in declared.iter().zip(found) {
+            let Declared { name, config, .. } = database;
+            let access = match database.choice {
+                Choice::Share(_) => opened
+                    .share(name, found, config)
+                    .await
+                    .map_err(|error| (name.clone(), error))?,
+                Choice::Leave => Access::Left(Box::new(Left {
+                    target: found.config.clone(),
+                    config: config.clone(),
+                })),
             };
-            let access = access.map_err(|error| (name.clone(), error))?;
             opened.names.push((name.clone(), access));
         }
         Ok(opened)
     }
 
-    async fn share(&mut self, name: &str, schema: &Schema, config: &Config) -> Result<Access> {
+    async fn share(&mut self, name: &str, found: &Found, config: &Config) -> Result<Access> {
         let isolation = Isolation::of(config)?;
-        // Whoever has nothing yet may wait.
-        let waiting = match self.shared.is_empty() {
-            true => config.clone(),
-            false => config.clone().connection_limit_timeout(Duration::ZERO),
-        };
-        let target = database::resolve(schema, &waiting).await?;
+        let target = found.config.clone();
         let is_this =
             |shared: &Shared| shared.target == target && shared.database.isolation() == isolation;
         if let Some(index) = self.shared.iter().position(is_this) {
             return Ok(Access::Shared(index));
         }
-        let database = TestDatabase::open(schema, &waiting).await?;
+        // Whoever has nothing yet may wait.
+        let waiting = match self.shared.is_empty() {
+            true => config.clone(),
+            false => config.clone().connection_limit_timeout(Duration::ZERO),
+        };
+        let database = TestDatabase::open_in(found.clone(), isolation, &waiting).await?;
         self.shared.push(Shared {
             name: name.to_owned(),
             database,
@@ -163,15 +157,16 @@ impl Opened {
     }
 }
 
-async fn leave(config: &Config) -> Result<Access> {
-    if config.url().is_none() {
-        return Err(Error::new("a database that is left alone is not named").help(
-            "What the application commits there stays. Say by Config::database_url which one it is, or share it.",
-        ));
+impl Declared {
+    async fn find(&self) -> Result<Found> {
+        match &self.choice {
+            Choice::Share(schema) => database::find(schema, &self.config).await,
+            Choice::Leave if self.config.url().is_none() => {
+                Err(Error::new("a database that is left alone is not named").help(
+                    "What the application commits there stays. Say by Config::database_url which one it is, or share it.",
+                ))
+            }
+            Choice::Leave => database::find(&Schema::existing(), &self.config).await,
+        }
     }
-    let target = database::resolve(&Schema::existing(), config).await?;
-    Ok(Access::Left(Box::new(Left {
-        target,
-        config: config.clone(),
-    })))
 }

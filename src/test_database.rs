@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::database::lane::OwnDatabase;
+use crate::database::{self, Found};
 use crate::error::Result;
 use crate::isolation::Isolation;
 use crate::mux::record::Origin;
@@ -49,12 +50,22 @@ impl TestDatabase {
     ///
     /// As [`SharedTransaction::open`], and if the database can't be cloned.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
-        Ok(Self(match Isolation::of(config)? {
+        let isolation = Isolation::of(config)?;
+        Self::open_in(database::find(schema, config).await?, isolation, config).await
+    }
+
+    /// The same where the database has been found.
+    pub(crate) async fn open_in(
+        found: Found,
+        isolation: Isolation,
+        config: &Config,
+    ) -> Result<Self> {
+        Ok(Self(match isolation {
             Isolation::Transaction => {
-                Kind::Transaction(Box::new(SharedTransaction::open(schema, config).await?))
+                Kind::Transaction(Box::new(SharedTransaction::open_in(found, config).await?))
             }
             Isolation::Database => {
-                Kind::Database(Box::new(OwnDatabase::open(schema, config).await?))
+                Kind::Database(Box::new(OwnDatabase::open_in(found, config).await?))
             }
         }))
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::backend::{Backend, Canceller, Stream};
 use crate::config::Config;
-use crate::database;
+use crate::database::{self, Found};
 use crate::error::{Error, Result};
 use crate::insider::Insider;
 use crate::mux::driver::{Driver, SessionStream};
@@ -94,15 +94,19 @@ impl SharedTransaction {
     ///
     /// If there is no PostgreSQL, if it can't be reached or refuses the user, and if the schema can't be prepared.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
-        let mut target = database::resolve(schema, config).await?;
+        Self::open_in(database::find(schema, config).await?, config).await
+    }
+
+    /// The same where the database has been found.
+    pub(crate) async fn open_in(found: Found, config: &Config) -> Result<Self> {
+        let mut target = found.config;
         // Where the user has named the application, that is its name.
         let name = match target.get_application_name() {
             Some(_) => None,
             None => test_name(),
         };
         add_options(&mut target, config);
-        let Ready { backend, deferral } =
-            outer::open(&target, config, schema.is_prepared()).await?;
+        let Ready { backend, deferral } = outer::open(&target, config, found.is_prepared).await?;
         let canceller = backend.canceller();
         let mut mux = Mux::new(
             backend.parameters.clone(),

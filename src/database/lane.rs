@@ -25,12 +25,11 @@ use deadpool_postgres::{Connect, Manager, Pool};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
+use super::Found;
 use crate::backend::{self, Queue, Tls, says_full};
 use crate::config::Config;
-use crate::database;
 use crate::error::Result;
 use crate::pool;
-use crate::schema::Schema;
 use keeper::Clone;
 pub(super) use strategy::Strategy;
 pub(super) use template::Template;
@@ -53,9 +52,9 @@ impl fmt::Debug for OwnDatabase {
 }
 
 impl OwnDatabase {
-    /// Clones the database that the schema and the configuration name, which is prepared first if it has not been.
-    pub(crate) async fn open(schema: &Schema, config: &Config) -> Result<Self> {
-        let template = database::template(schema, config).await?;
+    /// Clones the database that was found.
+    pub(crate) async fn open_in(found: Found, config: &Config) -> Result<Self> {
+        let template = found.template;
         let clone = keeper::of(&template)?.clone_of(&template).await?;
         let mut target = template.server.config().clone();
         target.dbname(clone.name());

@@ -4,16 +4,18 @@ use super::private::{Private, connect};
 use super::*;
 use crate::database::lane::OwnDatabase;
 
+async fn open_own(schema: &Schema, config: &Config) -> Result<OwnDatabase> {
+    OwnDatabase::open_in(find(schema, config).await?, config).await
+}
+
 async fn open(schema: &Schema, config: &Config) -> (OwnDatabase, tokio_postgres::Config) {
-    let database = OwnDatabase::open(schema, config).await.expect("a database");
+    let database = open_own(schema, config).await.expect("a database");
     let target = database.database_url().parse().expect("its URL");
     (database, target)
 }
 
 async fn error(schema: &Schema, config: &Config) -> String {
-    let error = OwnDatabase::open(schema, config)
-        .await
-        .expect_err("an error");
+    let error = open_own(schema, config).await.expect_err("an error");
     format!("{error:?}")
 }
 
