@@ -213,6 +213,20 @@ impl Command {
         )
     }
 
+    /// Whether it begins, ends or divides a transaction.
+    pub(crate) fn controls_transaction(&self) -> bool {
+        matches!(
+            self,
+            Self::Begin { .. }
+                | Self::Commit { .. }
+                | Self::Rollback { .. }
+                | Self::Savepoint(_)
+                | Self::Release(_)
+                | Self::RollbackTo(_)
+                | Self::PrepareTransaction
+        )
+    }
+
     /// Whether it ends a transaction block.
     pub(crate) fn ends_block(&self) -> bool {
         matches!(self, Self::Commit { .. } | Self::Rollback { .. })

@@ -123,14 +123,8 @@ fn refused(what: &str) -> Report {
 /// Whether a statement takes a snapshot, behind which the modes of a transaction stay as they are.
 pub(super) fn takes_snapshot(command: &Command, statement: &[u8], scs: bool) -> bool {
     match command {
-        Command::Begin { .. }
-        | Command::Commit { .. }
-        | Command::Rollback { .. }
-        | Command::Savepoint(_)
-        | Command::Release(_)
-        | Command::RollbackTo(_)
-        | Command::PrepareTransaction
-        | Command::CommitPrepared
+        _ if command.controls_transaction() => false,
+        Command::CommitPrepared
         | Command::RollbackPrepared
         | Command::SetTransaction(_)
         | Command::SetTransactionSnapshot

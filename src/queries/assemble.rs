@@ -261,16 +261,12 @@ fn answer_of(statement: &Statement) -> Answer {
 }
 
 fn kind_of(command: &Command, sql: &[u8]) -> Kind {
-    match command {
-        Command::Begin { .. }
-        | Command::Commit { .. }
-        | Command::Rollback { .. }
-        | Command::Savepoint(_)
-        | Command::Release(_)
-        | Command::RollbackTo(_)
-        | Command::PrepareTransaction => Kind::Control,
-        _ if LOOKUPS.iter().any(|lookup| sql.starts_with(lookup)) => Kind::Lookup,
-        _ => Kind::Statement,
+    if command.controls_transaction() {
+        Kind::Control
+    } else if LOOKUPS.iter().any(|lookup| sql.starts_with(lookup)) {
+        Kind::Lookup
+    } else {
+        Kind::Statement
     }
 }
 

@@ -33,7 +33,7 @@ impl Mux {
             origin: self.recorder.origin(id),
             sql,
             commits: matches!(command, Command::Commit { .. }),
-            controls: is_control(command),
+            controls: command.controls_transaction(),
         }
     }
 
@@ -176,19 +176,6 @@ impl Mux {
         let sleep = format!("SELECT pg_catalog.pg_sleep({})", time.as_secs_f64());
         self.run_text(flight, sleep, || Reader::Check { commit: false });
     }
-}
-
-fn is_control(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Begin { .. }
-            | Command::Commit { .. }
-            | Command::Rollback { .. }
-            | Command::Savepoint(_)
-            | Command::Release(_)
-            | Command::RollbackTo(_)
-            | Command::PrepareTransaction
-    )
 }
 
 /// The text of the statement that a Bind is about.

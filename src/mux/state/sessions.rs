@@ -3,7 +3,6 @@
 use super::send::only_command;
 use super::{Lost, Mux};
 use crate::mux::block::{self, Executed, Standing};
-use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, frontend, to_session};
@@ -222,21 +221,13 @@ impl Mux {
                     let mut fields = message.fields();
                     let _name = fields.string();
                     return fields.string().is_some_and(|sql| {
-                        matches!(
-                            only_command(&sql, session.standard_conforming_strings()),
-                            Command::Commit { .. } | Command::Rollback { .. }
-                        )
+                        only_command(&sql, session.standard_conforming_strings()).ends_block()
                     });
                 }
                 _ => None,
             };
             name.and_then(|name| session.statements.get(&name))
-                .is_some_and(|statement| {
-                    matches!(
-                        statement.command,
-                        Command::Commit { .. } | Command::Rollback { .. }
-                    )
-                })
+                .is_some_and(|statement| statement.command.ends_block())
         })
     }
 
