@@ -27,8 +27,10 @@ use deadpool_postgres::Manager;
 use tokio::sync::oneshot;
 use tokio_postgres::NoTls;
 
+mod figures;
 mod warm;
 
+use figures::{compare, median, milliseconds};
 use warm::Warm;
 
 const SCHEMA: &str = "CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL); \
@@ -401,24 +403,4 @@ fn backends() -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
         client.query_one(sql, &[]).await.unwrap().get(0)
     })
-}
-
-// ---- Figures ----
-
-fn milliseconds(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
-
-fn compare(what: &str, other: &str, ours: &[f64], theirs: &[f64]) {
-    let (ours, theirs) = (median(ours), median(theirs));
-    println!(
-        "{what:<30} {ours:>8.2}   {other:<26} {theirs:>8.2}   ratio {:.2}",
-        ours / theirs
-    );
 }

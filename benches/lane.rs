@@ -20,6 +20,10 @@ use actix_shareddb::__private::resolve;
 use actix_shareddb::{Config, Isolation, Schema, SharedTransaction, TestDatabase};
 use tokio_postgres::NoTls;
 
+mod figures;
+
+use figures::{compare, median, milliseconds};
+
 fn main() {
     let is_asked_for = |part: &str| env::args().any(|argument| argument == part);
     if is_asked_for(CHILD) {
@@ -179,23 +183,3 @@ fn first() {
 
 /// After so long, the embedded server has stopped.
 const STOPPED: Duration = Duration::from_secs(8);
-
-// ---- Figures ----
-
-fn milliseconds(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
-
-fn compare(what: &str, other: &str, ours: &[f64], theirs: &[f64]) {
-    let (ours, theirs) = (median(ours), median(theirs));
-    println!(
-        "{what:<32} {ours:>9.2}   {other:<24} {theirs:>9.2}   ratio {:.2}",
-        ours / theirs
-    );
-}

@@ -19,6 +19,10 @@ use actix_shareddb::__private::resolve;
 use actix_shareddb::{Config, Schema, SharedTransaction};
 use tokio_postgres::config::Host;
 
+mod figures;
+
+use figures::median;
+
 /// What pgbench's select-only script reads.
 const SCHEMA: &str = "
     CREATE TABLE pgbench_branches (bid int PRIMARY KEY, bbalance int);
@@ -52,9 +56,9 @@ async fn main() {
         println!(
             "{:<32} {:>9.0} {:>9.0}  {:>5.2}",
             format!("pgbench -S -M {mode}"),
-            median(&mut ours),
-            median(&mut theirs),
-            median(&mut ratios)
+            median(&ours),
+            median(&theirs),
+            median(&ratios)
         );
     }
     transaction.rollback().await.unwrap();
@@ -109,9 +113,4 @@ fn program() -> PathBuf {
     let programs = folders.iter().map(|folder| folder.join("pgbench"));
     let found = programs.into_iter().find(|path| path.is_file());
     found.expect("pgbench is installed with PostgreSQL")
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -18,6 +18,10 @@ use deadpool_postgres::Manager;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
+mod figures;
+
+use figures::median;
+
 const SCHEMA: &str = "CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL); \
      INSERT INTO item (name) SELECT 'item ' || n FROM generate_series(1, 1000) n; \
      CREATE TABLE scratch (n int UNIQUE);";
@@ -77,9 +81,9 @@ async fn compare(clients: usize, name: &str, load: Load) {
     println!(
         "{:<32} {:>9.0} {:>9.0}  {:>5.2}",
         format!("{clients:>2} clients, {name}"),
-        median(&mut ours),
-        median(&mut theirs),
-        median(&mut ratios)
+        median(&ours),
+        median(&theirs),
+        median(&ratios)
     );
 }
 
@@ -135,9 +139,4 @@ async fn work(pool: Pool, load: Load, first: i32, count: i32) {
             }
         }
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
