@@ -46,7 +46,8 @@ pub(crate) async fn open(
         }
         match Backend::connect(target, tls).await {
             Ok(mut backend) => {
-                let deferral = constraints(&mut backend, own::preparation()).await?;
+                let first = preparation(&backend);
+                let deferral = constraints(&mut backend, first).await?;
                 return Ok(Ready { backend, deferral });
             }
             // Another test of this process may end meanwhile, and keep its backend.
@@ -61,13 +62,19 @@ const DEFERRABLE: &str = "SELECT string_agg(format('%I.%I', n.nspname, c.conname
      FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace \
      WHERE c.condeferrable";
 
-/// Asks how the database defers constraints, in one round trip with what else is to be sent first.
-async fn constraints(backend: &mut Backend, mut messages: Vec<Message>) -> Result<Deferral> {
+/// What a new backend is told once: no rollback undoes it.
+fn preparation(backend: &Backend) -> Vec<Message> {
+    let mut messages = own::preparation();
     if backend.major_version() >= 17 {
         messages.push(to_backend::query(b"SET transaction_timeout = 0"));
     }
     let modes = format!("SELECT {}", redirect::default_modes());
     messages.push(to_backend::query(modes.as_bytes()));
+    messages
+}
+
+/// Asks how the database defers constraints, in one round trip with what else is to be sent first.
+async fn constraints(backend: &mut Backend, mut messages: Vec<Message>) -> Result<Deferral> {
     messages.push(to_backend::query(DEFERRABLE.as_bytes()));
     let answers = backend.exchange(&messages).await?;
     if let Some(error) = answers.iter().find_map(Answer::error) {
