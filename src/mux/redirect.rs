@@ -325,10 +325,11 @@ fn replacement(range: Range<usize>, text: String) -> Replacement {
 /// A RowDescription with the name that the client's SHOW gave to its only column.
 pub(super) fn restore_column(message: &Message) -> Option<Message> {
     const COLUMNS: usize = 2;
+    if message.tag() != backend::ROW_DESCRIPTION {
+        return None;
+    }
     let body = message.body();
-    if message.tag() != backend::ROW_DESCRIPTION
-        || !body.get(COLUMNS..)?.starts_with(PREFIX.as_bytes())
-    {
+    if !body.get(COLUMNS..)?.starts_with(PREFIX.as_bytes()) {
         return None;
     }
     Some(Message::build(backend::ROW_DESCRIPTION, |restored| {

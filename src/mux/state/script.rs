@@ -4,6 +4,7 @@
 //! answered, so that what follows an error isn't run and what precedes a COMMIT is kept.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -45,15 +46,17 @@ impl Mux {
             return self.send_order(flight, order);
         }
         let scs = session.standard_conforming_strings();
-        let count = split::statements(&sql, scs).len();
-        session.forget_unnamed(count > 0, &mut self.garbage);
+        let statements = split::statements(&sql, scs);
+        session.forget_unnamed(!statements.is_empty(), &mut self.garbage);
         session.last_sql = sql.clone();
         let in_block = flight.standing.is_open();
+        let count = statements.len();
         self.recorder
             .query(session.id, &sql, scs, count, in_block, self.now);
         let script = cut(
             session,
             sql.clone(),
+            &statements,
             scs,
             &mut self.belongings,
             &self.settings,
@@ -329,7 +332,7 @@ impl Mux {
 
 /// A part of a script that the backend runs.
 pub(super) struct Run {
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     copies_in: bool,
     is_last: bool,
     queries: bool,
@@ -346,11 +349,11 @@ pub(super) struct Run {
 fn cut(
     session: &Session,
     text: Bytes,
+    statements: &[Range<usize>],
     scs: bool,
     belongings: &mut Belongings,
     settings: &Settings,
 ) -> Script {
-    let statements = split::statements(&text, scs);
     let mut parts: VecDeque<Part> = VecDeque::new();
     let mut replacements = Vec::new();
     let mut effects = VecDeque::new();
