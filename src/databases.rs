@@ -143,6 +143,11 @@ impl Pools {
         Self(pools)
     }
 
+    /// That of the case's own database.
+    pub(crate) fn first(&self) -> &Pool {
+        named(&self.0, DEFAULT)
+    }
+
     /// The pool of a database. That of which the case itself tells is called `default`.
     ///
     /// ```no_run
@@ -178,7 +183,7 @@ pub trait FromPools: Send + 'static {
 
 impl FromPools for Pool {
     fn from_pools(pools: Pools) -> Self {
-        pools.get(DEFAULT)
+        pools.first().clone()
     }
 }
 

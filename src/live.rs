@@ -45,7 +45,6 @@ pub struct LiveServer {
     address: SocketAddr,
     client: awc::Client,
     in_flight: InFlight,
-    pool: Pool,
     pools: Pools,
     doors: Vec<(String, Door)>,
 }
@@ -101,7 +100,6 @@ impl LiveServer {
             address,
             client,
             in_flight,
-            pool: pools.get(DEFAULT),
             pools,
             doors: databases.doors(),
         }
@@ -295,7 +293,7 @@ impl LiveServer {
     /// # }
     /// ```
     pub fn pool(&self) -> &Pool {
-        &self.pool
+        self.pools.first()
     }
 
     /// The URL of a socket at which any other PostgreSQL client joins the test's transaction: a browser test's seeding

@@ -258,6 +258,10 @@ impl Capture {
         self.recording.since(self.since)
     }
 
+    async fn around<F: Future>(self, future: F) -> (F::Output, Queries) {
+        (future.await, self.end())
+    }
+
     /// What [`assert_num_queries!`](crate::assert_num_queries) does in the end.
     #[doc(hidden)]
     #[track_caller]
@@ -299,9 +303,7 @@ impl LiveServer {
     /// # }
     /// ```
     pub async fn capture_queries<F: Future>(&self, future: F) -> (F::Output, Queries) {
-        let capture = self.capture();
-        let output = future.await;
-        (output, capture.end())
+        self.capture().around(future).await
     }
 
     /// The statements that the application ran for a response, as far as that can be told: see
@@ -351,9 +353,7 @@ impl SharedTransaction {
     /// Runs a future, and returns what it returns with the statements that were run meanwhile. See
     /// [`LiveServer::capture_queries`].
     pub async fn capture_queries<F: Future>(&self, future: F) -> (F::Output, Queries) {
-        let capture = self.capture();
-        let output = future.await;
-        (output, capture.end())
+        self.capture().around(future).await
     }
 
     /// From now on; what [`assert_num_queries!`](crate::assert_num_queries) does first.

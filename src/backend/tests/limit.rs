@@ -30,6 +30,24 @@ fn url(server: &PrivatePostgres) -> String {
     format!("host={folder} port={port} user=alice dbname=postgres")
 }
 
+/// Runs tests at once, each in a runtime on a thread of its own, as a harness does.
+fn at_once<T: AsyncFnOnce() + Send + 'static>(tests: impl Iterator<Item = T>) {
+    let threads: Vec<_> = tests
+        .map(|test| {
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(test());
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
 async fn fill(target: &tokio_postgres::Config) -> Vec<Backend> {
     let mut backends = Vec::new();
     for _ in 0..ALLOWED {
@@ -106,69 +124,47 @@ async fn another_error_is_not_waited_for() {
 #[test]
 fn many_tests_at_once_get_through() {
     let server = server();
-    let tests: Vec<_> = (0..4 * ALLOWED)
-        .map(|nth| {
-            // Every other one has another target.
-            let config = Config::new()
-                .database_url(url(&server))
-                .lock_timeout(Duration::from_secs(5 + nth as u64 % 2))
-                .connection_limit_timeout(Duration::from_secs(600));
-            thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime.block_on(async {
-                    let schema = Schema::sql("CREATE TABLE limited ()");
-                    let transaction = SharedTransaction::open(&schema, &config).await.unwrap();
-                    let client = transaction.pool().unwrap().get().await.unwrap();
-                    let insert = "INSERT INTO limited DEFAULT VALUES";
-                    assert_eq!(client.execute(insert, &[]).await.unwrap(), 1);
-                    drop(client);
-                    transaction.rollback().await.unwrap();
-                });
-            })
-        })
-        .collect();
-    for test in tests {
-        test.join().unwrap();
-    }
+    at_once((0..4 * ALLOWED).map(|nth| {
+        // Every other one has another target.
+        let config = Config::new()
+            .database_url(url(&server))
+            .lock_timeout(Duration::from_secs(5 + nth as u64 % 2))
+            .connection_limit_timeout(Duration::from_secs(600));
+        async move || {
+            let schema = Schema::sql("CREATE TABLE limited ()");
+            let transaction = SharedTransaction::open(&schema, &config).await.unwrap();
+            let client = transaction.pool().unwrap().get().await.unwrap();
+            let insert = "INSERT INTO limited DEFAULT VALUES";
+            assert_eq!(client.execute(insert, &[]).await.unwrap(), 1);
+            drop(client);
+            transaction.rollback().await.unwrap();
+        }
+    }));
 }
 
 /// Each of these tests takes two connections. Had every one the first of them, none would get the second.
 #[test]
 fn tests_with_several_databases_do_not_wait_for_each_other_in_vain() {
     let server = server();
-    let tests: Vec<_> = (0..2 * ALLOWED)
-        .map(|_| {
-            let config = Config::new()
-                .database_url(url(&server))
-                .connection_limit_timeout(Duration::from_secs(600));
-            thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime.block_on(async {
-                    let second = Schema::sql("CREATE TABLE second ()");
-                    let declared = Databases::new()
-                        .share("second", second, config.clone())
-                        .behind(Schema::sql("CREATE TABLE first ()"), config);
-                    let opened = Opened::open(&declared).await.unwrap();
-                    let pools = opened.pools(Origin::Test).unwrap();
-                    for (name, table) in [("default", "first"), ("second", "second")] {
-                        let client = pools.get(name).get().await.unwrap();
-                        let insert = format!("INSERT INTO {table} DEFAULT VALUES");
-                        assert_eq!(client.execute(&insert, &[]).await.unwrap(), 1);
-                    }
-                    for (_, database) in opened.into_shared() {
-                        database.end().await.unwrap();
-                    }
-                });
-            })
-        })
-        .collect();
-    for test in tests {
-        test.join().unwrap();
-    }
+    at_once((0..2 * ALLOWED).map(|_| {
+        let config = Config::new()
+            .database_url(url(&server))
+            .connection_limit_timeout(Duration::from_secs(600));
+        async move || {
+            let second = Schema::sql("CREATE TABLE second ()");
+            let declared = Databases::new()
+                .share("second", second, config.clone())
+                .behind(Schema::sql("CREATE TABLE first ()"), config);
+            let opened = Opened::open(&declared).await.unwrap();
+            let pools = opened.pools(Origin::Test).unwrap();
+            for (name, table) in [("default", "first"), ("second", "second")] {
+                let client = pools.get(name).get().await.unwrap();
+                let insert = format!("INSERT INTO {table} DEFAULT VALUES");
+                assert_eq!(client.execute(&insert, &[]).await.unwrap(), 1);
+            }
+            for (_, database) in opened.into_shared() {
+                database.end().await.unwrap();
+            }
+        }
+    }));
 }
