@@ -114,39 +114,48 @@
 //! `pgtemp` and `postgresql_embedded` start servers. In other languages: `django-shareddb`, from which the idea is, and
 //! Ecto's `SQL.Sandbox`.
 
-mod backend;
+// What a test names.
 mod case;
-mod checkpoint;
-mod cluster;
 mod config;
-mod database;
 mod databases;
 mod error;
-mod exchange;
-mod fault;
 #[doc = include_str!("faq.md")]
 pub mod faq {}
 pub mod guide;
-mod in_flight;
-mod insider;
 mod isolation;
 mod live;
 mod macros;
-mod mux;
-mod opened;
-mod outer;
-mod panics;
-mod pause;
-mod pool;
-mod queries;
 mod schema;
-mod secret;
-mod server;
-mod signals;
-mod socket;
 mod test_database;
 mod transaction;
+
+// The life of one test: its databases, its server, what it sends, and how it ends.
+mod exchange;
+mod in_flight;
+mod opened;
+mod panics;
+mod pause;
+mod server;
+mod signals;
 mod verdict;
+
+// What is seen of a shared transaction, and what is done to it.
+mod checkpoint;
+mod fault;
+mod insider;
+mod queries;
+
+// The shared transaction: the multiplexer, and what comes in on the one side and goes out on the other.
+mod mux;
+mod outer;
+mod pool;
+mod secret;
+mod socket;
+
+// The server underneath, and the databases on it.
+mod backend;
+mod cluster;
+mod database;
 
 pub use backend::ServerSocket;
 pub use case::LiveServerTestCase;

@@ -18,7 +18,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | [`message`], [`shape`] | where a message begins and ends, and whether its fields add up |
-//! | [`lexer`], [`split`], [`command`] | where tokens and statements begin and end, and what a statement is |
+//! | [`lexer`], [`value`], [`split`], [`command`] | what tokens mean, where statements begin and end, and what they are |
 //! | [`block`], [`modes`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`], [`on_commit`] | what is sent on the multiplexer's own account |
