@@ -4,6 +4,7 @@
 //! the test harness that keeps a test's output to itself. A line on standard input goes on, or, where there is no terminal,
 //! SIGUSR1; then everything is rolled back as always.
 
+use std::future::pending;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::pin::pin;
 use std::thread;
@@ -28,6 +29,8 @@ pub(crate) async fn if_asked(name: &str, story: &str, live: &LiveServer) {
         Ok(url) => format!("psql {url}"),
         Err(error) => format!("(none: {error})"),
     };
+    // From before anybody is told of the signal, which would end the process where nobody listens.
+    let signalled = signalled();
     say(&format!(
         "\n{story}\nthe test '{name}' has failed and waits\n  \
          its server:      {}\n  \
@@ -36,7 +39,7 @@ pub(crate) async fn if_asked(name: &str, story: &str, live: &LiveServer) {
         live.url("/"),
         how_to_go_on(),
     ));
-    told_to_go_on().await;
+    select(pin!(entered()), pin!(signalled)).await;
     say("it goes on, and is rolled back\n");
 }
 
@@ -58,7 +61,7 @@ fn how_to_go_on() -> String {
     }
 }
 
-async fn told_to_go_on() {
+async fn entered() {
     let (line, read) = oneshot::channel();
     // Not joined: nothing but a line ends it, and it holds nothing.
     let spawned = thread::Builder::new()
@@ -71,24 +74,25 @@ async fn told_to_go_on() {
                 let _ = line.send(());
             }
         });
-    let entered = async {
-        if spawned.is_err() || read.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    select(pin!(entered), pin!(signalled())).await;
+    if spawned.is_err() || read.await.is_err() {
+        pending::<()>().await;
+    }
 }
 
+/// Ends at a signal that is sent from now on, whether or not it is awaited already.
 #[cfg(unix)]
-async fn signalled() {
+fn signalled() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::user_defined1()) {
-        Ok(mut signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
+    let signal = signal(SignalKind::user_defined1());
+    async {
+        match signal {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => pending().await,
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn signalled() {
-    std::future::pending().await
+fn signalled() -> impl Future<Output = ()> {
+    pending()
 }
