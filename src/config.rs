@@ -211,8 +211,9 @@ impl Config {
     }
 
     /// How long a statement waits for a lock that another connection holds, such as another test's transaction that wrote
-    /// the same unique key. Then it fails with PostgreSQL's own `lock_not_available` (55P03) and a hint. It is the server's
-    /// `lock_timeout`: what the application or the connection string sets wins, and zero waits for ever. Default: 5 seconds.
+    /// the same unique key. Then it fails with PostgreSQL's own `lock_not_available` (55P03), with a hint, and with the name of
+    /// that test and its last statement. It is the server's `lock_timeout`: what the application or the connection string
+    /// sets wins, and zero waits for ever. Default: 5 seconds.
     ///
     /// ```
     /// use std::time::Duration;

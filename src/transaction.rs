@@ -17,7 +17,7 @@ use crate::insider::Insider;
 use crate::mux::driver::{Driver, SessionStream};
 use crate::mux::message::parameter;
 use crate::mux::record::Origin;
-use crate::mux::{Deferral, Mux, Reach, redirect};
+use crate::mux::{Deferral, Mux, redirect};
 use crate::outer::{self, Ready};
 use crate::pool;
 use crate::queries::Recording;
@@ -118,10 +118,15 @@ impl SharedTransaction {
         if let Some(name) = &name {
             mux = mux.named(name);
         }
-        let cancels = canceller.clone();
-        let driver = Driver::new(mux, backend.stream, config.lease(), move |reach, done| {
-            cancels.cancel_aside(reach == Reach::Guarded, done);
-        });
+        // Several times within the server's own timeout, which begins when it begins to wait.
+        let blocked_after = (!config.lock().is_zero()).then(|| config.lock() / 4);
+        let driver = Driver::new(
+            mux,
+            backend.stream,
+            config.lease(),
+            blocked_after,
+            canceller.clone(),
+        );
         let user = parameter(&backend.parameters, "session_authorization").unwrap_or_default();
         // What isn't named is named like the user, by PostgreSQL's rule.
         let database = target.get_dbname().unwrap_or(user);

@@ -1,4 +1,4 @@
-//! Cancelling what a backend runs, over a connection of its own.
+//! What is done about a backend's work over another connection: it is cancelled, or asked why it takes so long.
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +13,10 @@ use tokio::time::{sleep, timeout};
 
 use super::address::Address;
 use super::stream::{Encryption, Stream};
-use super::{Answer, startup, within};
+use super::{Answer, Backend, startup, within};
 use crate::error::{Error, Result};
+use crate::mux::Reach;
+use crate::mux::driver::{Aside, Done};
 use crate::mux::message::to_backend;
 use crate::mux::own::MARK;
 
@@ -54,11 +56,7 @@ impl Canceller {
     ///
     /// As above, what is dispatched afterwards can't be hit.
     async fn cancel_unmarked(&self) -> Result<bool> {
-        let opened = startup::open(&self.config, &self.address, &self.encryption).await;
-        let mut backend = opened.map_err(|failure| {
-            Error::new(format!("no connection to PostgreSQL at {}", self.address))
-                .because(failure.cause)
-        })?;
+        let mut backend = self.another().await?;
         let question = to_backend::query(unmarked(self.process_id).as_bytes());
         for _ in 0..LOOKS {
             let answers = backend.exchange(std::slice::from_ref(&question)).await?;
@@ -72,35 +70,23 @@ impl Canceller {
         Ok(false)
     }
 
-    /// Does either on a thread of its own, and calls back when that is over, with whether there may have been something to
-    /// cancel. If it fails that is not tried again: who asked for it is never told.
-    ///
-    /// It is no task, because the runtimes are those of the test and of its server, and one that ends would take with it
-    /// what the others wait for. The thread lives for as long as the connection.
-    pub(crate) fn cancel_aside(&self, is_guarded: bool, done: Box<dyn FnOnce(bool) + Send>) {
-        let canceller = self.clone();
-        let done = Done {
-            found: true,
-            call: Some(done),
-        };
-        // Where no thread can be started, the closure is dropped, which calls back, too.
-        let _ = thread::Builder::new()
-            .name("shareddb cancel".to_owned())
-            .spawn(move || {
-                let mut done = done;
-                let runtime = runtime::Builder::new_current_thread().enable_all().build();
-                if let Ok(runtime) = runtime {
-                    let cancel = async {
-                        match is_guarded {
-                            true => canceller.cancel_unmarked().await,
-                            false => canceller.cancel().await.map(|()| true),
-                        }
-                    };
-                    let outcome =
-                        runtime.block_on(async { timeout(CANCEL_PATIENCE, cancel).await });
-                    done.found = !matches!(outcome, Ok(Ok(false)));
-                }
-            });
+    /// Says who holds the lock that the backend waits for, if it waits for one: each one's application, process, state and
+    /// last statement, as far as this user may know.
+    async fn blockers(&self) -> Result<Option<String>> {
+        let mut backend = self.another().await?;
+        let question = to_backend::query(blockers(self.process_id).as_bytes());
+        let answers = backend.exchange(&[question]).await?;
+        let row = answers.first().and_then(Answer::row).unwrap_or_default();
+        Ok(row.into_iter().next().flatten())
+    }
+
+    /// Another connection to the same server.
+    async fn another(&self) -> Result<Backend> {
+        let opened = startup::open(&self.config, &self.address, &self.encryption).await;
+        opened.map_err(|failure| {
+            Error::new(format!("no connection to PostgreSQL at {}", self.address))
+                .because(failure.cause)
+        })
     }
 
     async fn request(&self) -> io::Result<()> {
@@ -136,22 +122,83 @@ fn unmarked(process_id: i32) -> String {
     )
 }
 
-/// Calls back when it is dropped, so after a panic, too.
-struct Done {
-    found: bool,
-    call: Option<Box<dyn FnOnce(bool) + Send>>,
+fn blockers(process_id: i32) -> String {
+    format!(
+        "SELECT pg_catalog.string_agg(CASE blocker WHEN 0 THEN 'a prepared transaction' ELSE pg_catalog.concat(\
+         COALESCE('\"' || NULLIF(application_name, '') || '\"', backend_type, 'somebody'), ' (process ', blocker, ')', \
+         ', ' || state, \
+         CASE WHEN query <> '' AND query NOT LIKE '{MARK}%' AND query NOT LIKE '<%>' THEN ', whose last statement was: ' \
+         || pg_catalog.left(pg_catalog.regexp_replace(query, '\\s+', ' ', 'g'), 300) END) END, '; and by ') \
+         FROM (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids({process_id})) AS blocker) AS blockers \
+         LEFT JOIN pg_catalog.pg_stat_activity ON pid = blocker"
+    )
 }
 
-impl Drop for Done {
+impl Aside for Canceller {
+    /// If it fails that is not tried again: who asked for it is never told.
+    fn cancel(&self, reach: Reach, done: Done<bool>) {
+        let canceller = self.clone();
+        aside("shareddb cancel", true, done, async move {
+            let found = match reach {
+                Reach::Guarded => canceller.cancel_unmarked().await,
+                Reach::Open => canceller.cancel().await.map(|()| true),
+            };
+            // Whoever got no answer may have cancelled something.
+            found.unwrap_or(true)
+        });
+    }
+
+    fn find_blockers(&self, done: Done<Option<String>>) {
+        let canceller = self.clone();
+        aside("shareddb blockers", None, done, async move {
+            canceller.blockers().await.unwrap_or_default()
+        });
+    }
+}
+
+/// Does something on a thread of its own, and calls back when that is over, with the outcome, or with `otherwise` where it
+/// takes too long or can't even begin.
+///
+/// It is no task, because the runtimes are those of the test and of its server, and one that ends would take with it what
+/// the others wait for. The thread lives for as long as the connection.
+fn aside<T: Send + 'static>(
+    name: &str,
+    otherwise: T,
+    done: Done<T>,
+    work: impl Future<Output = T> + Send + 'static,
+) {
+    let end = End {
+        outcome: Some(otherwise),
+        done: Some(done),
+    };
+    // Where no thread can be started, the closure is dropped, which calls back, too.
+    let _ = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let mut end = end;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        if let Ok(runtime) = runtime
+            && let Ok(outcome) = runtime.block_on(async { timeout(PATIENCE, work).await })
+        {
+            end.outcome = Some(outcome);
+        }
+    });
+}
+
+/// Calls back when it is dropped, so after a panic, too.
+struct End<T> {
+    outcome: Option<T>,
+    done: Option<Done<T>>,
+}
+
+impl<T> Drop for End<T> {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            call(self.found);
+        if let (Some(outcome), Some(done)) = (self.outcome.take(), self.done.take()) {
+            done(outcome);
         }
     }
 }
 
-/// How long a cancel may take.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what is done aside may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the backend is looked at over one connection, and how long it may go on with a prologue in between.
 const LOOKS: usize = 50;

@@ -31,9 +31,16 @@ const CHUNK: usize = 32 * 1024;
 /// How much may wait to be written to the backend before a client that sends more is told to wait.
 const BACKLOG: usize = 1 << 20;
 
-/// Cancels what the backend runs, from somewhere else, and calls back when that is over, with whether there was anything.
-type Cancel = dyn Fn(Reach, Cancelled) + Send + Sync;
-pub(crate) type Cancelled = Box<dyn FnOnce(bool) + Send>;
+/// What is done about the backend's work over another connection.
+pub(crate) trait Aside: Send + Sync + 'static {
+    /// Cancels what the backend runs, and calls back when that is over, with whether there was anything.
+    fn cancel(&self, reach: Reach, done: Done<bool>);
+
+    /// Finds out who holds the lock that the backend waits for, if it waits for one, and calls back.
+    fn find_blockers(&self, done: Done<Option<String>>);
+}
+
+pub(crate) type Done<T> = Box<dyn FnOnce(T) + Send>;
 
 /// The stream of the real backend, which any runtime can poll.
 pub(crate) trait BackendStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -44,8 +51,10 @@ pub(crate) trait BackendStream: AsyncRead + AsyncWrite + Send + Unpin + 'static 
 /// A multiplexer on a backend's stream, shared by all of its clients.
 pub(crate) struct Driver<S> {
     shared: Arc<Mutex<Shared<S>>>,
-    cancel: Arc<Cancel>,
+    aside: Arc<dyn Aside>,
     lease_timeout: Duration,
+    /// How long the backend may be silent before somebody looks who blocks it, and how often that is done.
+    blocked_after: Option<Duration>,
     /// Who those are that connect by this handle.
     origin: Origin,
 }
@@ -54,8 +63,9 @@ impl<S> Clone for Driver<S> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            cancel: Arc::clone(&self.cancel),
+            aside: Arc::clone(&self.aside),
             lease_timeout: self.lease_timeout,
+            blocked_after: self.blocked_after,
             origin: self.origin,
         }
     }
@@ -82,6 +92,8 @@ struct Shared<S> {
     finisher: Option<Waker>,
     /// What runs is to be cancelled.
     cancel_due: Option<Reach>,
+    /// Somebody looks who blocks the backend.
+    looking: bool,
     /// Tasks to be woken when the lock is free.
     wakes: Vec<Waker>,
 }
@@ -107,7 +119,8 @@ impl<S: BackendStream> Driver<S> {
         mux: Mux,
         stream: S,
         lease_timeout: Duration,
-        cancel: impl Fn(Reach, Cancelled) + Send + Sync + 'static,
+        blocked_after: Option<Duration>,
+        aside: impl Aside,
     ) -> Self {
         let shared = Shared {
             mux,
@@ -119,12 +132,14 @@ impl<S: BackendStream> Driver<S> {
             clients: BTreeMap::new(),
             finisher: None,
             cancel_due: None,
+            looking: false,
             wakes: Vec::new(),
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
-            cancel: Arc::new(cancel),
+            aside: Arc::new(aside),
             lease_timeout,
+            blocked_after,
             origin: Origin::default(),
         }
     }
@@ -171,6 +186,7 @@ impl<S: BackendStream> Driver<S> {
             driver: self.clone(),
             id,
             timer: None,
+            watch: None,
         }
     }
 
@@ -223,26 +239,42 @@ impl<S: BackendStream> Driver<S> {
 
     /// Has what runs cancelled. A driver that has gone by the time at which that is done had nothing to lose.
     fn send_cancel(&self, reach: Reach) {
+        let done = self.when_done(|shared, found| {
+            shared.mux.handle_cancelled(found, Instant::now());
+            shared.route();
+            shared.wake_one();
+            shared.wakes.extend(shared.finisher.take());
+        });
+        self.aside.cancel(reach, done);
+    }
+
+    /// Has somebody look who blocks the backend, which has been silent since then.
+    fn find_blockers(&self, silent_since: Instant) {
+        let done = self.when_done(move |shared, blockers| {
+            shared.looking = false;
+            shared.mux.handle_blockers(silent_since, blockers);
+        });
+        self.aside.find_blockers(done);
+    }
+
+    /// What to do under the lock when something aside is over, unless the driver has gone.
+    fn when_done<T>(&self, then: impl FnOnce(&mut Shared<S>, T) + Send + 'static) -> Done<T> {
         let shared = Arc::downgrade(&self.shared);
-        let cancel = Arc::clone(&self.cancel);
-        let (lease_timeout, origin) = (self.lease_timeout, self.origin);
-        let cancelled: Cancelled = Box::new(move |found| {
+        let aside = Arc::clone(&self.aside);
+        let (lease_timeout, blocked_after) = (self.lease_timeout, self.blocked_after);
+        let origin = self.origin;
+        Box::new(move |outcome| {
             if let Some(shared) = shared.upgrade() {
                 let driver = Self {
                     shared,
-                    cancel,
+                    aside,
                     lease_timeout,
+                    blocked_after,
                     origin,
                 };
-                driver.with(|shared| {
-                    shared.mux.handle_cancelled(found, Instant::now());
-                    shared.route();
-                    shared.wake_one();
-                    shared.wakes.extend(shared.finisher.take());
-                });
+                driver.with(|shared| then(shared, outcome));
             }
-        });
-        (self.cancel)(reach, cancelled);
+        })
     }
 
     /// Ends all sessions and gives the backend's stream back, with what there is to say of how the transaction stands.
@@ -457,6 +489,8 @@ pub(crate) struct SessionStream<S: BackendStream> {
     id: SessionId,
     /// Runs while the session waits for its turn.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Runs on after the session has awaited the backend, so that a statement seldom pays for it.
+    watch: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: BackendStream> AsyncRead for SessionStream<S> {
@@ -467,26 +501,32 @@ impl<S: BackendStream> AsyncRead for SessionStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let id = this.id;
+        let mut awaits = false;
         loop {
             let ready = this.driver.with(|shared| {
-                if !shared.is_readable(id) && shared.mux.is_busy(id) {
+                let is_busy = shared.mux.is_busy(id);
+                if !shared.is_readable(id) && is_busy {
                     shared.drive(Some(id), context);
                 }
                 let Some(client) = shared.clients.get_mut(&id) else {
-                    return true;
+                    return Poll::Ready(());
                 };
                 if !client.is_readable() {
                     client.reader = Some(context.waker().clone());
-                    return false;
+                    awaits = is_busy;
+                    return Poll::Pending;
                 }
                 let length = client.unread.len().min(buffer.remaining());
                 buffer.put_slice(&client.unread[..length]);
                 client.unread.advance(length);
                 shared.wake_one();
-                true
+                Poll::Ready(())
             });
-            if ready {
+            if ready.is_ready() {
                 return Poll::Ready(Ok(()));
+            }
+            if awaits {
+                this.poll_watch(context);
             }
             if this.poll_timer(context).is_pending() {
                 return Poll::Pending;
@@ -496,6 +536,29 @@ impl<S: BackendStream> AsyncRead for SessionStream<S> {
 }
 
 impl<S: BackendStream> SessionStream<S> {
+    /// Sees that somebody looks who blocks the backend, where this session awaits it for long.
+    fn poll_watch(&mut self, context: &mut Context<'_>) {
+        let Some(period) = self.driver.blocked_after else {
+            return;
+        };
+        let timer = self
+            .watch
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(period)));
+        while timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            timer.as_mut().reset((now + period).into());
+            let silent_since = self.driver.with(|shared| {
+                let since = shared.mux.silent_since()?;
+                let is_due = !shared.looking && now.saturating_duration_since(since) >= period;
+                shared.looking |= is_due;
+                is_due.then_some(since)
+            });
+            if let Some(since) = silent_since {
+                self.driver.find_blockers(since);
+            }
+        }
+    }
+
     /// Runs while the session waits for its turn; ready when something may have come of it.
     ///
     /// The task is woken at the latest after one lease timeout, which is soon enough to look.

@@ -216,16 +216,25 @@ pub(super) fn needs_commit(error: &Message) -> Option<&'static str> {
     }
 }
 
-/// The hint for a statement that waited too long for a lock. Within a shared transaction nobody waits for a lock.
-pub(super) fn lock_timeout(error: &Message) -> Option<&'static str> {
-    let routine = error.error_field(b'R').unwrap_or_default();
-    let is_timeout =
-        error.error_field(b'C')? == LOCK_NOT_AVAILABLE && routine == "ProcessInterrupts";
-    (is_timeout && error.error_field(b'H').is_none()).then_some(
-        "The lock is held by a transaction on another connection, probably that of another test that runs at the same time, \
-         and stays with it until that test has ended. Let the two write different rows and keys, or run them one after the \
-         other. If the holder is merely slow, raise Config::lock_timeout.",
-    )
+/// Whether a statement waited too long for a lock. Within a shared transaction nobody waits for one.
+pub(super) fn is_lock_timeout(error: &Message) -> bool {
+    error
+        .error_field(b'C')
+        .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+        && error
+            .error_field(b'R')
+            .is_some_and(|routine| routine == "ProcessInterrupts")
+        && error.error_field(b'H').is_none()
+}
+
+/// The hint for it.
+pub(super) const LOCK_TIMEOUT: &str = "The lock is held by a transaction on another connection, probably that of another test \
+     that runs at the same time, and stays with it until that test has ended. Let the two write different rows and keys, or \
+     run them one after the other. If the holder is merely slow, raise Config::lock_timeout.";
+
+/// The detail of it, where the holders were seen.
+pub(super) fn lock_holders(holders: &str) -> String {
+    format!("The lock is held by {holders}.")
 }
 
 /// A test goes back to a checkpoint that isn't there.

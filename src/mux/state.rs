@@ -5,10 +5,11 @@
 //!
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
 //! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
-//! [`script`] (it is sent), with what [`inject`] puts around it, [`cancel`] (it is given up), [`reply`] (it is answered),
-//! [`notify`] (others hear of it). [`fault`] is what may happen to it, [`checkpoint`] goes back, [`picture`] shows how things
-//! stand.
+//! [`script`] (it is sent), with what [`inject`] puts around it, [`blockers`] (it waits for a lock), [`cancel`] (it is given up),
+//! [`reply`] (it is answered), [`notify`] (others hear of it). [`fault`] is what may happen to it, [`checkpoint`] goes back,
+//! [`picture`] shows how things stand.
 
+mod blockers;
 mod cancel;
 mod checkpoint;
 mod fault;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use self::blockers::Blockers;
 use super::belongings::Belongings;
 use super::block::Guard;
 use super::checkpoint::Checkpoints;
@@ -98,6 +100,12 @@ pub(crate) struct Mux {
     shows_client: bool,
     /// Since when the backend has had nothing to do.
     idle_since: Option<Instant>,
+    /// When the backend has said something last, or was given something to do.
+    heard: Instant,
+    /// When it had before.
+    heard_before: Instant,
+    /// Who was seen to hold what it waits for.
+    blockers: Option<Blockers>,
     /// The standing savepoint, between flights.
     guard: Guard,
     /// Closes that ride along with the next batch.
@@ -148,6 +156,9 @@ impl Mux {
             canceling: false,
             shows_client: false,
             idle_since: None,
+            heard: now,
+            heard_before: now,
+            blockers: None,
             guard: Guard::outside(),
             garbage: Garbage::default(),
             tables: Tables::default(),
@@ -301,6 +312,7 @@ impl Mux {
         now: Instant,
     ) -> Result<(), ProtocolViolation> {
         self.now = now;
+        self.hear();
         match message.tag() {
             backend::PARAMETER_STATUS => self.on_parameter_status(&message),
             // What is said of the standing savepoint is not for the client.

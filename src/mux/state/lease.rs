@@ -56,6 +56,9 @@ impl Mux {
             session.note_settings();
         }
         self.idle_since = None;
+        if self.flights.is_empty() {
+            self.heard = self.now;
+        }
         let sent = match guard {
             Some(_) => session.batch().cloned().collect(),
             None => Vec::new(),

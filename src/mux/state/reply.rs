@@ -252,6 +252,8 @@ impl Mux {
             return self.on_void_reply(message);
         }
         let hint = self.hint(message);
+        let blockers = self.blockers().filter(|_| report::is_lock_timeout(message));
+        let detail = blockers.map(report::lock_holders);
         let Some(flight) = self.flights.front_mut() else {
             return Err(unexpected(message, "nobody has asked for anything"));
         };
@@ -303,6 +305,10 @@ impl Mux {
                     (b'P', _) => written_position(flight, &text),
                     _ => restore_names(&text),
                 });
+                let error = match detail {
+                    Some(detail) => error.with_error_field(b'D', &detail),
+                    None => error,
+                };
                 Some(match hint {
                     Some(hint) => error.with_error_field(b'H', hint),
                     None => error,
@@ -353,8 +359,8 @@ impl Mux {
 
     /// What to do about an error that a session would not get without the others.
     fn hint(&self, error: &Message) -> Option<&'static str> {
-        if let Some(hint) = report::lock_timeout(error) {
-            return Some(hint);
+        if report::is_lock_timeout(error) {
+            return Some(report::LOCK_TIMEOUT);
         }
         let hint = report::needs_commit(error)?;
         let flight = self.flights.front()?;
