@@ -3,6 +3,9 @@
 #[doc = include_str!("guide/first_suite.md")]
 pub mod first_suite {}
 
+#[doc = include_str!("guide/http.md")]
+pub mod http {}
+
 #[doc = include_str!("guide/from_zero_to_production.md")]
 pub mod from_zero_to_production {}
 

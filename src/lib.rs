@@ -130,6 +130,7 @@ mod test_database;
 mod transaction;
 
 // The life of one test: its databases, its server, what it sends, and how it ends.
+mod cookies;
 mod exchange;
 mod in_flight;
 mod opened;

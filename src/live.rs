@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use awc::ClientRequest;
 use awc::ws::WebsocketsRequest;
 
 use crate::backend::Stream;
+use crate::cookies::Jar;
 use crate::databases::{DEFAULT, named};
 use crate::exchange::Exchanges;
 use crate::in_flight::InFlight;
@@ -40,11 +42,21 @@ use crate::{Config, Isolation, Pool, Pools, Result, TestDatabase};
 /// A path starts with `/`, as it does in the application's routes; the methods that take one panic otherwise.
 ///
 /// The client is an ordinary [`awc::Client`] but for two settings: it waits for a response as long as the
-/// [`Config`] says, and it doesn't follow redirects, so that a test sees the response that the handler gave.
+/// [`Config`] says, and it doesn't follow redirects, so that a test sees the response that the handler gave. Nor does it
+/// keep cookies. [`with_cookies`](Self::with_cookies) and [`with_redirects`](Self::with_redirects) give the same server with
+/// a client that does.
 pub struct LiveServer {
-    address: SocketAddr,
+    server: Rc<Server>,
     client: awc::Client,
+    jar: Option<Jar>,
+    follows_redirects: bool,
+}
+
+/// What all handles of one server share.
+struct Server {
+    address: SocketAddr,
     in_flight: InFlight,
+    request_timeout: Duration,
     pools: Pools,
     doors: Vec<(String, Door)>,
 }
@@ -90,19 +102,79 @@ impl LiveServer {
             Kind::Transaction(transaction) => transaction.recording().exchanges().clone(),
             Kind::Database(_) => Exchanges::default(),
         };
-        let in_flight = InFlight::new(exchanges);
-        let client = awc::Client::builder()
-            .timeout(config.request())
-            .disable_redirects()
-            .wrap(in_flight.clone())
-            .finish();
-        Self {
+        let server = Server {
             address,
-            client,
-            in_flight,
+            in_flight: InFlight::new(exchanges),
+            request_timeout: config.request(),
             pools,
             doors: databases.doors(),
+        };
+        Self::with_client(Rc::new(server), None, false)
+    }
+
+    fn with_client(server: Rc<Server>, jar: Option<Jar>, follows_redirects: bool) -> Self {
+        let mut builder = awc::Client::builder().timeout(server.request_timeout);
+        if !follows_redirects {
+            builder = builder.disable_redirects();
         }
+        let builder = builder.wrap(server.in_flight.clone());
+        let client = match &jar {
+            Some(jar) => builder.wrap(jar.clone()).finish(),
+            None => builder.finish(),
+        };
+        Self {
+            server,
+            client,
+            jar,
+            follows_redirects,
+        }
+    }
+
+    /// The same server with a client that keeps cookies, as the browser of one user does: what a response sets, later
+    /// requests bring. Each call gives a user of its own.
+    ///
+    /// The rules are those of [RFC 6265](https://www.rfc-editor.org/rfc/rfc6265) for paths, expiry and deletion. A `Secure`
+    /// cookie is sent although the server speaks plain HTTP, as browsers do for an address of the machine itself. A cookie
+    /// that the test writes into a request wins over a kept one of the same name.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # async fn example(live: &LiveServer) -> Result<()> {
+    /// let (alice, bob) = (live.with_cookies(), live.with_cookies());
+    /// alice.post("/login").send_form(&[("name", "alice")]).await?;
+    ///
+    /// assert_eq!(alice.get("/account").send().await?.status(), 200);
+    /// assert_eq!(bob.get("/account").send().await?.status(), 401);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "it is the handle that is returned whose client keeps cookies"]
+    pub fn with_cookies(&self) -> Self {
+        let server = Rc::clone(&self.server);
+        Self::with_client(server, Some(Jar::default()), self.follows_redirects)
+    }
+
+    /// The same server with a client that follows redirects, up to ten in a row. It shares the cookies of this one, if this
+    /// one keeps them.
+    ///
+    /// As with [`awc`], 301, 302 and 303 are followed by a GET, 307 and 308 with the same method and body. Each hop is an
+    /// [exchange](crate::Exchange) of its own.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # async fn example(live: &LiveServer) -> Result<()> {
+    /// let created = live.post("/todos").send_form(&[("title", "milk")]).await?;
+    /// assert_eq!(created.status(), 303);
+    ///
+    /// let browser = live.with_cookies().with_redirects();
+    /// let mut page = browser.post("/todos").send_form(&[("title", "eggs")]).await?;
+    /// assert_eq!(page.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "it is the handle that is returned whose client follows redirects"]
+    pub fn with_redirects(&self) -> Self {
+        Self::with_client(Rc::clone(&self.server), self.jar.clone(), true)
     }
 
     /// The address that the server listens on, with the port that the system chose.
@@ -116,7 +188,7 @@ impl LiveServer {
     /// # }
     /// ```
     pub fn addr(&self) -> SocketAddr {
-        self.address
+        self.server.address
     }
 
     /// The full URL of a path, for a client other than this one: a browser, another process.
@@ -293,7 +365,7 @@ impl LiveServer {
     /// # }
     /// ```
     pub fn pool(&self) -> &Pool {
-        self.pools.first()
+        self.server.pools.first()
     }
 
     /// The URL of a socket at which any other PostgreSQL client joins the test's transaction: a browser test's seeding
@@ -319,7 +391,7 @@ impl LiveServer {
 
     /// That of the first database.
     fn door(&self) -> &Door {
-        named(&self.doors, DEFAULT)
+        named(&self.server.doors, DEFAULT)
     }
 
     /// The pool of another database of the application, by the name that it has in [`Databases`](crate::Databases).
@@ -338,7 +410,7 @@ impl LiveServer {
     /// If no database has the name.
     #[track_caller]
     pub fn pool_of(&self, database: &str) -> Pool {
-        self.pools.get(database)
+        self.server.pools.get(database)
     }
 
     /// The URL of another database of the application, as [`database_url`](Self::database_url) is that of the first one.
@@ -360,7 +432,7 @@ impl LiveServer {
     /// If no database has the name.
     #[track_caller]
     pub fn database_url_of(&self, database: &str) -> Result<String> {
-        named(&self.doors, database).url()
+        named(&self.server.doors, database).url()
     }
 
     /// What keeps this test apart from the others, for one that may come out differently.
@@ -408,7 +480,7 @@ impl LiveServer {
     /// Those of other clients, a browser's for instance, can't be seen from here.
     pub(crate) async fn drain(&self, deadline: Duration) {
         // What has no answer at the deadline is cut off with the server.
-        let _ = timeout(deadline, self.in_flight.none()).await;
+        let _ = timeout(deadline, self.server.in_flight.none()).await;
     }
 
     #[track_caller]
@@ -417,7 +489,7 @@ impl LiveServer {
             path.is_empty() || path.starts_with('/'),
             "the path {path:?} does not start with '/'"
         );
-        format!("{scheme}://{}{path}", self.address)
+        format!("{scheme}://{}{path}", self.server.address)
     }
 }
 

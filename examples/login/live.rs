@@ -35,18 +35,19 @@ async fn link(live: &LiveServer, email: &str) -> Result<String> {
     Ok(client.query_one(select, &[&email]).await?.get("body"))
 }
 
-/// The cookie of a new session.
-async fn log_in(live: &LiveServer, email: &str) -> Result<Cookie<'static>> {
-    let link = link(live, email).await?;
-    let entered = live.get(&link).send().await?;
-    assert_eq!(entered.status(), 303);
-    assert_eq!(entered.headers().get("location").unwrap(), "/me");
-    Ok(entered.cookie("session").unwrap())
+/// A user who follows that link, and keeps the cookie of the session.
+async fn log_in(live: &LiveServer, email: &str) -> Result<LiveServer> {
+    let user = live.with_cookies();
+    let link = link(&user, email).await?;
+    let mut page = user.with_redirects().get(&link).send().await?;
+    assert_eq!(page.status(), 200);
+    assert_eq!(page.body().await?, email);
+    Ok(user)
 }
 
-/// What `/me` answers to whoever brings this cookie: a status and a body.
-async fn me(live: &LiveServer, cookie: &Cookie<'static>) -> Result<(u16, String)> {
-    let mut response = live.get("/me").cookie(cookie.clone()).send().await?;
+/// What `/me` answers to a user: a status and a body.
+async fn me(user: &LiveServer) -> Result<(u16, String)> {
+    let mut response = user.get("/me").send().await?;
     let body = response.body().await?;
     let body = String::from_utf8_lossy(&body).into_owned();
     Ok((response.status().as_u16(), body))
@@ -57,15 +58,15 @@ live_server! {
         async fn the_link_in_the_mail_logs_in(&mut self, live: &LiveServer) -> Result<()> {
             let alice = log_in(live, "alice@example.com").await?;
             let bob = log_in(live, "bob@example.com").await?;
-            assert_eq!(me(live, &alice).await?, (200, "alice@example.com".to_owned()));
-            assert_eq!(me(live, &bob).await?, (200, "bob@example.com".to_owned()));
+            assert_eq!(me(&alice).await?, (200, "alice@example.com".to_owned()));
+            assert_eq!(me(&bob).await?, (200, "bob@example.com".to_owned()));
             Ok(())
         }
 
         async fn nobody_gets_in_without_a_session(&mut self, live: &LiveServer) -> Result<()> {
             assert_eq!(live.get("/me").send().await?.status(), 401);
             let forged = Cookie::new("session", "8c2cbd30-8b02-4c5b-a7e2-2b6a44fb2d11");
-            assert_eq!(me(live, &forged).await?.0, 401);
+            assert_eq!(live.get("/me").cookie(forged).send().await?.status(), 401);
             assert_eq!(live.get("/login/guessed").send().await?.status(), 401);
             Ok(())
         }
@@ -79,25 +80,25 @@ live_server! {
 
         async fn a_link_and_a_session_grow_too_old(&mut self, live: &LiveServer) -> Result<()> {
             let link = link(live, "alice@example.com").await?;
-            let session = log_in(live, "bob@example.com").await?;
+            let bob = log_in(live, "bob@example.com").await?;
             let client = live.pool().get().await?;
             client.execute("UPDATE codes SET made_at = made_at - interval '15 minutes'", &[]).await?;
             client.execute("UPDATE sessions SET made_at = made_at - interval '14 days'", &[]).await?;
 
             assert_eq!(live.get(&link).send().await?.status(), 401);
-            assert_eq!(me(live, &session).await?.0, 401);
+            assert_eq!(me(&bob).await?.0, 401);
             Ok(())
         }
 
         async fn a_logout_ends_its_own_session(&mut self, live: &LiveServer) -> Result<()> {
             let here = log_in(live, "alice@example.com").await?;
             let elsewhere = log_in(live, "alice@example.com").await?;
-            let left = live.post("/logout").cookie(here.clone()).send().await?;
-            assert_eq!(left.status(), 204);
-            assert_eq!(left.cookie("session").unwrap().value(), "");
-
-            assert_eq!(me(live, &here).await?.0, 401);
-            assert_eq!(me(live, &elsewhere).await?.0, 200);
+            assert_eq!(here.post("/logout").send().await?.status(), 204);
+            assert_eq!(me(&here).await?.0, 401);
+            assert_eq!(me(&elsewhere).await?.0, 200);
+            // It isn't the cookie alone that has gone.
+            let sessions = live.pool().get().await?.query("SELECT FROM sessions", &[]).await?;
+            assert_eq!(sessions.len(), 1);
             Ok(())
         }
 
@@ -110,7 +111,10 @@ live_server! {
         }
 
         async fn scripts_and_other_sites_never_see_the_cookie(&mut self, live: &LiveServer) -> Result<()> {
-            let cookie = log_in(live, "alice@example.com").await?;
+            let link = link(live, "alice@example.com").await?;
+            let entered = live.get(&link).send().await?;
+            assert_eq!(entered.status(), 303);
+            let cookie = entered.cookie("session").unwrap();
             assert_eq!(cookie.http_only(), Some(true));
             assert_eq!(cookie.secure(), Some(true));
             assert_eq!(cookie.same_site().unwrap().to_string(), "Lax");

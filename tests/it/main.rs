@@ -5,6 +5,7 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod browsing;
 mod checkpoints;
 mod clients;
 mod contract;
