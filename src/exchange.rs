@@ -6,6 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, StatusCode};
+use tracing::{Level, debug, enabled};
+
+/// The target of the events for those who log.
+const TARGET: &str = "actix_shareddb::exchange";
 
 /// How many exchanges are remembered; the oldest are forgotten first.
 const CAPACITY: usize = 2000;
@@ -191,10 +195,19 @@ pub(crate) struct Open {
 
 impl Open {
     fn answered(&self, outcome: Result<StatusCode, String>) {
+        let mut answered = None;
         self.exchanges.change(self.number, |exchange| {
             exchange.answered = Some(Instant::now());
             exchange.outcome = Some(outcome);
+            if enabled!(target: TARGET, Level::DEBUG) {
+                answered = Some(exchange.clone());
+            }
         });
+        if let Some(exchange) = answered {
+            let (method, path) = (exchange.method.as_str(), &exchange.path[..]);
+            let duration = exchange.duration().unwrap_or_default();
+            debug!(target: TARGET, method, path, ?duration, outcome = exchange.outcome());
+        }
     }
 }
 

@@ -21,8 +21,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::log::{self, Log};
 use super::message::{self, Message, ProtocolViolation, Startup, to_session};
-use super::record::Origin;
+use super::record::{Origin, Statement};
 use super::{Ending, Initial, Mux, Reach, SessionId, Transmit};
 
 /// How much is read from the backend at a time.
@@ -96,6 +97,7 @@ struct Shared<S> {
     looking: bool,
     /// Tasks to be woken when the lock is free.
     wakes: Vec<Waker>,
+    log: Log,
 }
 
 /// A client's side of its session.
@@ -134,6 +136,7 @@ impl<S: BackendStream> Driver<S> {
             cancel_due: None,
             looking: false,
             wakes: Vec::new(),
+            log: Log::default(),
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
@@ -301,6 +304,7 @@ impl<S: BackendStream> Driver<S> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let result = action(&mut shared);
         let wakes = std::mem::take(&mut shared.wakes);
+        let answered = shared.take_log();
         let cancel_due = shared.cancel_due.take();
         drop(shared);
         if let Some(reach) = cancel_due {
@@ -308,6 +312,9 @@ impl<S: BackendStream> Driver<S> {
         }
         for waker in wakes {
             waker.wake();
+        }
+        for statement in &answered {
+            log::tell(statement);
         }
         result
     }
@@ -362,6 +369,10 @@ impl<S: BackendStream> Shared<S> {
                 }
             }
         }
+    }
+
+    fn take_log(&mut self) -> Vec<Statement> {
+        self.log.take(self.mux.recorder())
     }
 
     fn is_readable(&self, id: SessionId) -> bool {

@@ -32,7 +32,7 @@
 //! | [`fault`] | which statement meets a fault that a test has ordered |
 //! | [`flight`] | what the backend still owes |
 //! | [`state`] | who speaks to the backend, and what it is told |
-//! | [`record`] | what the clients have run, and what came of it |
+//! | [`record`], [`log`] | what the clients have run, and what came of it |
 //! | [`report`] | what a session is told when something goes wrong |
 //! | [`driver`] | the only I/O |
 
@@ -50,6 +50,7 @@ mod held;
 mod initial;
 mod journal;
 pub(crate) mod lexer;
+mod log;
 pub(crate) mod message;
 mod modes;
 mod naming;

@@ -10,9 +10,13 @@ use bytes::Bytes;
 
 use super::message::Message;
 use super::session::{Prepared, SessionId};
+use super::split;
 
 /// How many bytes of statements are kept of one shared transaction; the oldest are dropped first.
 pub(crate) const CAPACITY: usize = 4 << 20;
+
+/// The error of a text that can't be parsed.
+const SYNTAX_ERROR: &str = "42601";
 
 /// How much of one statement's text is kept, and of its parameters.
 const LONGEST_TEXT: usize = 16 << 10;
@@ -105,6 +109,15 @@ impl Recorder {
             .chain(self.under_way.values().flatten())
             .cloned()
             .collect()
+    }
+
+    /// Those that were answered from this number on.
+    pub(crate) fn answered_since(&self, number: u64) -> impl Iterator<Item = &Statement> {
+        let newest_first = self.answered.iter().rev();
+        let count = newest_first
+            .take_while(|statement| statement.number >= number)
+            .count();
+        self.answered.iter().skip(self.answered.len() - count)
     }
 
     pub(crate) fn origin(&self, id: SessionId) -> Origin {
@@ -279,6 +292,25 @@ impl Recorder {
 }
 
 impl Statement {
+    /// That one of the text's statements which is meant; `None` if there is none, because all of the text was run.
+    pub(crate) fn own_text(&self) -> Option<Vec<u8>> {
+        let whole = || Some(self.text.trim_ascii().to_vec());
+        let Some((index, _)) = self.place else {
+            return whole();
+        };
+        // The whole text is parsed before any of it is run.
+        if index == 0
+            && let Some((_, Answer::Failed { code, .. })) = &self.answer
+            && code == SYNTAX_ERROR
+        {
+            return whole();
+        }
+        let range = split::statements(&self.text, self.scs)
+            .into_iter()
+            .nth(index)?;
+        Some(self.text[range].trim_ascii().to_vec())
+    }
+
     fn size(&self) -> usize {
         let bytes = self.text.len() + self.types.len() + self.values.len();
         size_of::<Self>() + bytes

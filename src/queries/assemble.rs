@@ -14,7 +14,6 @@ use crate::mux::SessionId;
 use crate::mux::command::Command;
 use crate::mux::driver::Driver;
 use crate::mux::record::{self, Origin, Statement};
-use crate::mux::split;
 
 /// What is written down of one test.
 #[derive(Clone, Debug)]
@@ -150,7 +149,7 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     /// The statement as it is shown; `None` if it isn't one, because all of its text was run.
     fn query(&mut self, statement: &Statement, origin: Origin) -> Option<Query> {
-        let sql = text_of(statement)?;
+        let sql = statement.own_text()?;
         let command = Command::of(&sql, statement.scs);
         let mut exchanges = match origin {
             Origin::Server => self.under_way_at(statement.sent),
@@ -227,25 +226,6 @@ impl<'a> Assembly<'a> {
         }
         awaited
     }
-}
-
-/// The one statement of a text that is meant.
-fn text_of(statement: &Statement) -> Option<Vec<u8>> {
-    let whole = || Some(statement.text.trim_ascii().to_vec());
-    let Some((index, _)) = statement.place else {
-        return whole();
-    };
-    // The whole text is parsed before any of it is run.
-    if index == 0
-        && let Some((_, record::Answer::Failed { code, .. })) = &statement.answer
-        && code == SqlState::SYNTAX_ERROR.code()
-    {
-        return whole();
-    }
-    let range = split::statements(&statement.text, statement.scs)
-        .into_iter()
-        .nth(index)?;
-    Some(statement.text[range].trim_ascii().to_vec())
 }
 
 fn answer_of(statement: &Statement) -> Answer {

@@ -18,6 +18,7 @@ mod kept;
 mod lane;
 mod live;
 mod locks;
+mod logs;
 mod notify;
 mod ordered_faults;
 mod orphans;
