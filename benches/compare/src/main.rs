@@ -26,6 +26,7 @@ mod ground;
 mod life;
 mod measure;
 mod report;
+mod statements;
 mod ways;
 
 /// How many tables the application has.
@@ -53,10 +54,11 @@ fn main() {
             cells.extend(measure::take_turns(&ways, tables, threads, rounds, slice));
         }
     }
+    let statements = statements::tables(rounds);
     if quick {
-        return println!("{}", report::table(&cells, TABLES[0]));
+        return println!("{}\n{statements}", report::table(&cells, TABLES[0]));
     }
-    report::write(&cells);
+    report::write(&cells, &statements);
 }
 
 /// Runs this program again, with the address of the embedded server, which lives as long as this process.

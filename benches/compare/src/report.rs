@@ -13,10 +13,11 @@ use crate::{TABLES, THREADS, chart, ground};
 
 /// Where the part stands that this program writes.
 const BEGIN: &str = "<!-- begin: written by scripts/compare -->\n";
+const BEGIN_STATEMENTS: &str = "<!-- begin: statements, written by scripts/compare -->\n";
 const END: &str = "<!-- end -->";
 
 /// Writes everything below `benches/`.
-pub(crate) fn write(cells: &[Cell]) {
+pub(crate) fn write(cells: &[Cell], statements: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     chart::by_tables(cells, &folder.join("tables.svg"));
     chart::by_threads(cells, &folder.join("threads.svg"));
@@ -29,10 +30,17 @@ pub(crate) fn write(cells: &[Cell]) {
     }
     let path = folder.join("README.md");
     let page = fs::read_to_string(&path).unwrap();
-    let (head, rest) = page.split_once(BEGIN).unwrap();
+    let page = with_part(&page, BEGIN, &text);
+    let page = with_part(&page, BEGIN_STATEMENTS, statements);
+    fs::write(&path, page).unwrap();
+    println!("{text}\n{statements}");
+}
+
+/// The page with another text between this line and the next end.
+fn with_part(page: &str, begin: &str, text: &str) -> String {
+    let (head, rest) = page.split_once(begin).unwrap();
     let (_, tail) = rest.split_once(END).unwrap();
-    fs::write(&path, format!("{head}{BEGIN}{text}{END}{tail}")).unwrap();
-    println!("{text}");
+    format!("{head}{begin}{text}{END}{tail}")
 }
 
 /// A row for each way: the median, its spread, and how many times ours that is.

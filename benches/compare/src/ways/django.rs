@@ -1,5 +1,5 @@
 //! Django's LiveServerTestCase, which flushes all tables after each test. It runs in processes of its own, which time
-//! themselves from the first test's set-up to the last one's tear-down; that of the database is left out.
+//! each test from its set-up to its tear-down; those of the class, that is the server's, and of the database are left out.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
