@@ -182,7 +182,7 @@ async fn body(client: &awc::Client, address: SocketAddr, path: &str) -> String {
 
 fn statements() {
     System::new().block_on(async {
-        let (schema, config) = (Schema::sql(SCHEMA), Config::new().pool_size(1));
+        let (schema, config) = (Schema::sql(SCHEMA), Config::new().pool_max_size(1));
         let target = resolve(&schema, &config).await.unwrap();
         let client = awc::Client::default();
         let mut select = [const { Vec::new() }; 3];
@@ -286,8 +286,8 @@ impl LiveServerTestCase for Items {
         Schema::sql(SCHEMA)
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> io::Result<Server> {
-        run(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(run(listener, pool)?)
     }
 }
 

@@ -60,7 +60,9 @@ fn clones() {
     block_on(async {
         for (tables, rounds) in [(10, 15), (200, 7)] {
             let schema = schema(tables);
-            let config = Config::new().isolation(Isolation::Database).pool_size(1);
+            let config = Config::new()
+                .isolation(Isolation::Database)
+                .pool_max_size(1);
             let prepared = resolve(&schema, &config).await.unwrap();
             let (mut own, mut by_hand) = (Vec::new(), Vec::new());
             for _ in 0..rounds {

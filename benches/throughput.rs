@@ -58,7 +58,7 @@ fn main() {
 }
 
 async fn compare(clients: usize, name: &str, load: Load) {
-    let (schema, config) = (Schema::sql(SCHEMA), Config::new().pool_size(clients));
+    let (schema, config) = (Schema::sql(SCHEMA), Config::new().pool_max_size(clients));
     let target = resolve(&schema, &config).await.unwrap();
     let manager = Manager::new(target, NoTls);
     let plain = Pool::builder(manager).max_size(clients).build().unwrap();

@@ -46,7 +46,7 @@ impl Sandbox {
         let mut password = Some(password());
         let mut rollback_when_idle = false;
         // People pause amid a transaction, tests don't.
-        let mut config = Config::new().lease_timeout(Duration::from_secs(60));
+        let mut config = Config::new().idle_in_transaction_timeout(Duration::from_secs(60));
         while let Some(argument) = arguments.next() {
             let mut value = || {
                 let missing = || Error::other(format!("{argument} needs a value"));

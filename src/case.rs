@@ -11,7 +11,8 @@ use futures_util::future::{LocalBoxFuture, join, join_all};
 
 use crate::databases::{DEFAULT, Declared};
 use crate::mux::record::Origin;
-use crate::opened::Opened;
+use crate::on_failure::OnFailure;
+use crate::opened::{DatabaseUrls, Opened};
 use crate::pause;
 use crate::server::ServerThread;
 use crate::test_database::Kind;
@@ -45,8 +46,8 @@ use crate::{Config, Databases, FromPools, Isolation, LiveServer, Pool, Result, S
 /// }
 ///
 /// impl LiveServerTestCase for Health {
-///     fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-///         run(listener, pool)
+///     async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+///         Ok(run(listener, pool)?)
 ///     }
 ///
 ///     async fn set_up(&mut self, live: &LiveServer) -> Result<()> {
@@ -72,7 +73,7 @@ use crate::{Config, Databases, FromPools, Isolation, LiveServer, Pool, Result, S
 /// # The life of a test
 ///
 /// 1. `Default` makes the case, and the shared transaction is opened, or the database made: see [`Isolation`].
-/// 2. [`join`](Self::join) takes the URL for connections of the application's own, [`prepare`](Self::prepare) writes what
+/// 2. [`connect`](Self::connect) takes the URLs for connections of the application's own, [`prepare`](Self::prepare) writes what
 ///    the application reads when it starts.
 /// 3. [`serve`](Self::serve) builds the server, on a thread of the server's own.
 /// 4. [`set_up`](Self::set_up), the test, [`tear_down`](Self::tear_down). The last of them runs whenever the first was
@@ -112,7 +113,7 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     /// fn schema() -> Schema {
     ///     Schema::dir("migrations")
     /// }
-    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # async fn serve(&self, _: TcpListener, _: Pool) -> Result<Server> { todo!() }
     /// # }
     /// ```
     fn schema() -> Schema {
@@ -129,9 +130,9 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     /// # struct Todos { folder: Option<std::path::PathBuf> }
     /// # impl LiveServerTestCase for Todos {
     /// fn config() -> Config {
-    ///     Config::new().pool_size(4)
+    ///     Config::new().pool_max_size(4)
     /// }
-    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # async fn serve(&self, _: TcpListener, _: Pool) -> Result<Server> { todo!() }
     /// # }
     /// ```
     fn config() -> Config {
@@ -143,14 +144,14 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     ///
     /// ```no_run
     /// # use std::net::TcpListener;
-    /// # use actix_shareddb::{Config, Databases, LiveServerTestCase, Pools, Schema};
+    /// # use actix_shareddb::{Config, Databases, LiveServerTestCase, Pools, Result, Schema};
     /// # #[derive(Default)]
     /// # struct Shop;
     /// # impl LiveServerTestCase<Pools> for Shop {
     /// fn databases() -> Databases {
     ///     Databases::new().share("audit", Schema::dir("migrations/audit"), Config::new())
     /// }
-    /// # fn serve(&self, _: TcpListener, _: Pools) -> std::io::Result<actix_web::dev::Server> { unimplemented!() }
+    /// # async fn serve(&self, _: TcpListener, _: Pools) -> Result<actix_web::dev::Server> { unimplemented!() }
     /// # }
     /// # fn main() {}
     /// ```
@@ -158,16 +159,16 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
         Databases::new()
     }
 
-    /// Takes the URL at which connections of the application's own join the transaction: one that listens, another pool.
+    /// Takes the URLs at which connections of the application's own join the transaction: one that listens, another pool.
     ///
     /// What is run on them counts as the application's own, for [`LiveServer::queries`] and [`LiveServer::faults`].
     ///
-    /// It is that of [`LiveServer::database_url`], known before there is a server. The socket is opened by the call of
-    /// `database_url`, so that applications that have the pool alone do without it.
+    /// They are those of [`LiveServer::database_url`], known before there is a server. A socket is opened only where its URL
+    /// is asked for, so that applications that have the pool alone do without it.
     ///
     /// ```no_run
     /// # use std::net::TcpListener;
-    /// # use actix_shareddb::{LiveServerTestCase, Pool, Result};
+    /// # use actix_shareddb::{DatabaseUrls, LiveServerTestCase, Pool, Result};
     /// # use actix_web::dev::Server;
     /// # mod app {
     /// #     use super::*;
@@ -179,19 +180,19 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     /// }
     ///
     /// impl LiveServerTestCase for Chat {
-    ///     fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
-    ///         self.database_url = database_url()?;
+    ///     fn connect(&mut self, urls: &DatabaseUrls<'_>) -> Result<()> {
+    ///         self.database_url = urls.database_url()?;
     ///         Ok(())
     ///     }
     ///
-    ///     fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-    ///         app::run(listener, pool, &self.database_url)
+    ///     async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+    ///         Ok(app::run(listener, pool, &self.database_url)?)
     ///     }
     /// }
     /// # fn main() {}
     /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
-    fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
+    fn connect(&mut self, urls: &DatabaseUrls<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -209,7 +210,7 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     ///     client.execute("UPDATE settings SET greeting = 'hello'", &[]).await?;
     ///     Ok(())
     /// }
-    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # async fn serve(&self, _: TcpListener, _: Pool) -> Result<Server> { todo!() }
     /// # }
     /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
@@ -219,8 +220,9 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
 
     /// Builds the server from the listener and the pool, as `main` does, without waiting for it.
     ///
-    /// It is called on the server's own thread, inside its actix [`System`]: what it spawns
-    /// there, with `tokio::spawn` or `actix_web::rt::spawn`, lives as long as the server.
+    /// It is run on the server's own thread, inside its actix [`System`]: what it spawns there, with `tokio::spawn` or
+    /// `actix_web::rt::spawn`, and connections that it makes, live as long as the server. It may await what an application
+    /// awaits before it serves. The errors of `std::io` are converted by `?`, others by [`Error::other`](crate::Error::other).
     ///
     /// ```no_run
     /// # use std::net::TcpListener;
@@ -233,13 +235,13 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     /// # #[derive(Default)]
     /// # struct Todos { folder: Option<std::path::PathBuf> }
     /// # impl LiveServerTestCase for Todos {
-    /// fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-    ///     app::run(listener, pool)
+    /// async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+    ///     Ok(app::run(listener, pool)?)
     /// }
     /// # }
     /// # fn main() {}
     /// ```
-    fn serve(&self, listener: TcpListener, pool: P) -> std::io::Result<Server>;
+    fn serve(&self, listener: TcpListener, pool: P) -> impl Future<Output = Result<Server>>;
 
     /// Prepares what every test of this case starts from.
     ///
@@ -255,7 +257,7 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     ///     client.execute("INSERT INTO users (name) VALUES ('alice')", &[]).await?;
     ///     Ok(())
     /// }
-    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # async fn serve(&self, _: TcpListener, _: Pool) -> Result<Server> { todo!() }
     /// # }
     /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
@@ -278,7 +280,7 @@ pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     ///     }
     ///     Ok(())
     /// }
-    /// # fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<Server> { todo!() }
+    /// # async fn serve(&self, _: TcpListener, _: Pool) -> Result<Server> { todo!() }
     /// # }
     /// ```
     #[expect(unused_variables, reason = "the name is documentation")]
@@ -376,6 +378,10 @@ async fn in_databases<C, P>(
     C: LiveServerTestCase<P>,
     P: FromPools,
 {
+    let on_failure = match OnFailure::of_environment() {
+        Ok(on_failure) => on_failure,
+        Err(error) => return verdict.note(Err(Failure::new("the test was not run", error))),
+    };
     let case = C::default();
     let config = &declared[0].config;
     let databases = match Opened::open(declared).await {
@@ -385,7 +391,7 @@ async fn in_databases<C, P>(
             return verdict.note(Err(Failure::new(&event, error)));
         }
     };
-    let served = on_server(name, test, case, config, &databases, verdict).await;
+    let served = on_server(name, test, case, config, &databases, on_failure, verdict).await;
     let stop = async {
         match served {
             Ok(server) => server.stop().await,
@@ -409,7 +415,7 @@ async fn in_databases<C, P>(
         verdict.note(rolled_back);
     }
     // Plain connections end with the server.
-    let is_kept = !verdict.is_clean() && config.keeps();
+    let is_kept = !verdict.is_clean() && config.keeps(on_failure);
     for (name, database) in own {
         if !is_kept {
             let event = event("the end of the database", "failed", &name);
@@ -438,6 +444,7 @@ async fn on_server<C, P>(
     mut case: C,
     config: &Config,
     databases: &Opened,
+    on_failure: OnFailure,
     verdict: &mut Verdict,
 ) -> Result<ServerThread, Failure>
 where
@@ -456,8 +463,8 @@ where
     // block the server.
     let pools = new_pools(Origin::Test)?;
     let pools_of_server = P::from_pools(new_pools(Origin::Server)?);
-    attempt("`join` failed", async || {
-        case.join(|| databases.first().database_url_of_server())
+    attempt("`connect` failed", async || {
+        case.connect(&DatabaseUrls::new(databases))
     })
     .await?;
     let prepared = P::from_pools(pools.clone());
@@ -469,12 +476,15 @@ where
         .local_addr()
         .map_err(|error| Failure::new("the listener has no address", error))?;
     // The case goes to the server's thread and back, so that it needs to be `Send` only.
-    let (mut case, server) =
-        ServerThread::start(format!("live-server {name}"), verdict.panics(), move || {
-            let server = case.serve(listener, pools_of_server);
+    let (mut case, server) = ServerThread::start(
+        format!("live-server {name}"),
+        verdict.panics(),
+        async move || {
+            let server = case.serve(listener, pools_of_server).await;
             (case, server)
-        })
-        .await?;
+        },
+    )
+    .await?;
 
     let live = LiveServer::new(address, pools, config, databases);
     verdict.note(attempt("`set_up` failed", async || case.set_up(&live).await).await);
@@ -482,8 +492,10 @@ where
         verdict.note(attempt("the test failed", async || test.run(&mut case, &live).await).await);
     }
     verdict.tell_story();
-    if let Some(story) = verdict.story() {
-        pause::if_asked(name, story, &live).await;
+    if on_failure == OnFailure::Pause
+        && let Some(story) = verdict.story()
+    {
+        pause::until_told(name, story, &live).await;
     }
     verdict.note(attempt("`tear_down` failed", async || case.tear_down(&live).await).await);
 

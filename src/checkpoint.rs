@@ -111,7 +111,7 @@ impl LiveServer {
     ///
     /// # Errors
     ///
-    /// If a transaction block is open, and stays so for the [`lease_timeout`](crate::Config::lease_timeout), with the
+    /// If a transaction block is open, and stays so for the [`lease_timeout`](crate::Config::idle_in_transaction_timeout), with the
     /// statements of whoever holds it. What runs is waited for.
     pub async fn checkpoint(&self) -> Result<Checkpoint> {
         Checkpoint::set(self.insider()).await

@@ -1,7 +1,7 @@
 //! What a test case may set: which server, how long to wait, how large a pool.
 
+use std::fmt;
 use std::time::Duration;
-use std::{env, fmt};
 
 use deadpool_postgres::{PoolConfig, RecyclingMethod};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -9,6 +9,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use crate::Hint;
 use crate::Isolation;
 use crate::backend::{ServerSocket, Tls};
+use crate::on_failure::OnFailure;
 
 /// How a test case runs. The defaults fit most applications.
 ///
@@ -18,7 +19,7 @@ use crate::backend::{ServerSocket, Tls};
 /// use actix_shareddb::Config;
 ///
 /// let config = Config::new()
-///     .pool_size(4)
+///     .pool_max_size(4)
 ///     .request_timeout(Duration::from_secs(60));
 /// ```
 ///
@@ -32,14 +33,14 @@ use crate::backend::{ServerSocket, Tls};
 /// | [`allow_database`](Self::allow_database) | `ACTIX_SHAREDDB_ALLOW_DATABASE` | none that looks like production |
 /// | [`tls`](Self::tls) | | none |
 /// | [`isolation`](Self::isolation) | `ACTIX_SHAREDDB_ISOLATION` | `transaction` |
-/// | [`keep_on_failure`](Self::keep_on_failure) | `ACTIX_SHAREDDB_KEEP` | no |
+/// | [`keep_on_failure`](Self::keep_on_failure) | `ACTIX_SHAREDDB_ON_FAILURE=keep` | no |
 /// | [`hint`](Self::hint), [`deny`](Self::deny) | | none |
-/// | (to look at a failed test) | `ACTIX_SHAREDDB_ON_FAILURE` | goes on |
-/// | [`lease_timeout`](Self::lease_timeout) | | 2 s |
+/// | (to look at a failed test) | `ACTIX_SHAREDDB_ON_FAILURE=pause` | goes on |
+/// | [`idle_in_transaction_timeout`](Self::idle_in_transaction_timeout) | | 2 s |
 /// | [`lock_timeout`](Self::lock_timeout) | | 5 s |
 /// | [`drain_timeout`](Self::drain_timeout) | | 5 s |
 /// | [`request_timeout`](Self::request_timeout) | | 30 s |
-/// | [`pool_size`](Self::pool_size) | | deadpool's |
+/// | [`pool_max_size`](Self::pool_max_size) | | deadpool's |
 /// | [`pool_wait_timeout`](Self::pool_wait_timeout) | | 10 s |
 /// | [`recycling_method`](Self::recycling_method) | | `Fast` |
 #[derive(Clone, Debug)]
@@ -203,9 +204,9 @@ impl Config {
     ///
     /// use actix_shareddb::Config;
     ///
-    /// let config = Config::new().lease_timeout(Duration::from_millis(500));
+    /// let config = Config::new().idle_in_transaction_timeout(Duration::from_millis(500));
     /// ```
-    pub fn lease_timeout(mut self, timeout: Duration) -> Self {
+    pub fn idle_in_transaction_timeout(mut self, timeout: Duration) -> Self {
         self.lease_timeout = timeout;
         self
     }
@@ -262,13 +263,13 @@ impl Config {
     /// ```
     /// use actix_shareddb::Config;
     ///
-    /// let config = Config::new().pool_size(1);
+    /// let config = Config::new().pool_max_size(1);
     /// ```
     ///
     /// # Panics
     ///
     /// If `size` is 0: such a pool yields no client, ever.
-    pub fn pool_size(mut self, size: usize) -> Self {
+    pub fn pool_max_size(mut self, size: usize) -> Self {
         assert!(size > 0, "a pool of size 0 yields no client");
         self.pool_size = size;
         self
@@ -354,7 +355,7 @@ impl Config {
 
     /// Whether a live-server test that fails leaves its database, if it has one of its own ([`Isolation::Database`]). Its name,
     /// and how to look into it with `psql`, is told with the failure. It is dropped when nobody has used it for a week.
-    /// Default: if the environment variable `ACTIX_SHAREDDB_KEEP` is `1`.
+    /// Default: if the environment variable `ACTIX_SHAREDDB_ON_FAILURE` is `keep`.
     ///
     /// ```
     /// use actix_shareddb::Config;
@@ -384,9 +385,9 @@ impl Config {
         self.isolation
     }
 
-    pub(crate) fn keeps(&self) -> bool {
-        let asked = || env::var_os("ACTIX_SHAREDDB_KEEP").is_some_and(|value| value == "1");
-        self.keep_on_failure.unwrap_or_else(asked)
+    pub(crate) fn keeps(&self, on_failure: OnFailure) -> bool {
+        self.keep_on_failure
+            .unwrap_or(on_failure == OnFailure::Keep)
     }
 
     pub(crate) fn url(&self) -> Option<&str> {
@@ -482,11 +483,11 @@ mod tests {
             .allow_server("two")
             .allow_database("three")
             .connection_limit_timeout(Duration::from_secs(107))
-            .lease_timeout(Duration::from_secs(101))
+            .idle_in_transaction_timeout(Duration::from_secs(101))
             .lock_timeout(Duration::from_secs(106))
             .drain_timeout(Duration::from_secs(102))
             .request_timeout(Duration::from_secs(103))
-            .pool_size(104)
+            .pool_max_size(104)
             .pool_wait_timeout(Duration::from_secs(105))
             .recycling_method(RecyclingMethod::Verified)
             .isolation(Isolation::Database)
@@ -504,14 +505,14 @@ mod tests {
         assert_eq!(config.wait(), Duration::from_secs(105));
         assert!(matches!(config.recycling(), RecyclingMethod::Verified));
         assert_eq!(config.isolated(), Some(Isolation::Database));
-        assert!(config.keeps());
+        assert!(config.keeps(OnFailure::End));
         assert!(config.denies_levels());
     }
 
     #[test]
     #[should_panic(expected = "a pool of size 0 yields no client")]
     fn a_pool_of_size_0_is_refused() {
-        let _ = Config::new().pool_size(0);
+        let _ = Config::new().pool_max_size(0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::schema::Schema;
 /// ```no_run
 /// use std::net::TcpListener;
 ///
-/// use actix_shareddb::{Config, Databases, LiveServerTestCase, Pools, Schema};
+/// use actix_shareddb::{Config, Databases, LiveServerTestCase, Pools, Result, Schema};
 /// # mod app {
 /// #     use actix_shareddb::Pool;
 /// #     pub fn run(_: std::net::TcpListener, _: Pool, _: Pool, _: Pool) -> std::io::Result<actix_web::dev::Server> { todo!() }
@@ -28,12 +28,12 @@ use crate::schema::Schema;
 ///     fn databases() -> Databases {
 ///         Databases::new()
 ///             .share("audit", Schema::dir("migrations/audit"), Config::new())
-///             .leave("zip codes", Config::new().database_url("postgres://localhost/zip_codes"))
+///             .external("zip codes", Config::new().database_url("postgres://localhost/zip_codes"))
 ///     }
 ///
 ///     /// The very function that `main` calls.
-///     fn serve(&self, listener: TcpListener, pools: Pools) -> std::io::Result<actix_web::dev::Server> {
-///         app::run(listener, pools.get("default"), pools.get("audit"), pools.get("zip codes"))
+///     async fn serve(&self, listener: TcpListener, pools: Pools) -> Result<actix_web::dev::Server> {
+///         Ok(app::run(listener, pools.pool("default"), pools.pool("audit"), pools.pool("zip codes"))?)
 ///     }
 /// }
 /// ```
@@ -61,7 +61,7 @@ pub(crate) struct Declared {
 #[derive(Clone, Debug)]
 pub(crate) enum Choice {
     Share(Schema),
-    Leave,
+    External,
 }
 
 /// What the database is called of which the case itself tells.
@@ -95,21 +95,21 @@ impl Databases {
         self.declare(name.into(), config, Choice::Share(schema))
     }
 
-    /// A database that is left alone: the application gets plain connections to it, and what it commits there stays. It has
+    /// A database that isn't shared: the application gets plain connections to it, and what it commits there stays. It has
     /// to be named by [`Config::database_url`], so that it is never one that only happens to be there.
     ///
     /// ```
     /// use actix_shareddb::{Config, Databases};
     ///
     /// let zip_codes = Config::new().database_url("postgres://localhost/zip_codes");
-    /// let databases = Databases::new().leave("zip codes", zip_codes);
+    /// let databases = Databases::new().external("zip codes", zip_codes);
     /// ```
     ///
     /// # Panics
     ///
     /// If another database has the name.
-    pub fn leave(self, name: impl Into<String>, config: Config) -> Self {
-        self.declare(name.into(), config, Choice::Leave)
+    pub fn external(self, name: impl Into<String>, config: Config) -> Self {
+        self.declare(name.into(), config, Choice::External)
     }
 
     fn declare(mut self, name: String, config: Config, choice: Choice) -> Self {
@@ -153,7 +153,7 @@ impl Pools {
     /// ```no_run
     /// # use actix_shareddb::{Pools, Result};
     /// # async fn example(pools: &Pools) -> Result<()> {
-    /// let audit = pools.get("audit").get().await?;
+    /// let audit = pools.pool("audit").get().await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -162,7 +162,7 @@ impl Pools {
     ///
     /// If no database has the name.
     #[track_caller]
-    pub fn get(&self, name: &str) -> Pool {
+    pub fn pool(&self, name: &str) -> Pool {
         named(&self.0, name).clone()
     }
 }
@@ -176,20 +176,32 @@ impl fmt::Debug for Pools {
 }
 
 /// What a case may get its databases as: the [`Pool`] of the first one, which is what most applications have, or [`Pools`].
-pub trait FromPools: Send + 'static {
-    #[doc(hidden)]
-    fn from_pools(pools: Pools) -> Self;
-}
+///
+/// Nothing else can implement it.
+pub trait FromPools: sealed::FromPools {}
 
-impl FromPools for Pool {
-    fn from_pools(pools: Pools) -> Self {
-        pools.first().clone()
+impl FromPools for Pool {}
+
+impl FromPools for Pools {}
+
+mod sealed {
+    use super::{Pool, Pools};
+
+    #[expect(unnameable_types, reason = "so that nobody else implements it")]
+    pub trait FromPools: Send + 'static {
+        fn from_pools(pools: Pools) -> Self;
     }
-}
 
-impl FromPools for Pools {
-    fn from_pools(pools: Pools) -> Self {
-        pools
+    impl FromPools for Pool {
+        fn from_pools(pools: Pools) -> Self {
+            pools.first().clone()
+        }
+    }
+
+    impl FromPools for Pools {
+        fn from_pools(pools: Pools) -> Self {
+            pools
+        }
     }
 }
 
@@ -201,7 +213,7 @@ pub(crate) fn named<'a, T>(all: &'a [(String, T)], name: &str) -> &'a T {
         None => {
             let known: Vec<_> = all.iter().map(|(name, _)| format!("'{name}'")).collect();
             panic!(
-                "no database is called '{name}', there is {}; LiveServerTestCase::databases names them, to be shared or left alone",
+                "no database is called '{name}', there is {}; LiveServerTestCase::databases names them, to be shared or as external ones",
                 known.join(", ")
             )
         }
@@ -216,17 +228,17 @@ mod tests {
     fn the_first_one_is_in_front() {
         let databases = Databases::new()
             .share("audit", Schema::existing(), Config::new())
-            .leave("warehouse", Config::new());
+            .external("warehouse", Config::new());
         let all = databases.behind(Schema::existing(), Config::new());
         let names: Vec<_> = all.iter().map(|declared| &declared.name[..]).collect();
         assert_eq!(names, ["default", "audit", "warehouse"]);
-        assert!(matches!(all[2].choice, Choice::Leave));
+        assert!(matches!(all[2].choice, Choice::External));
     }
 
     #[test]
     #[should_panic(expected = "two databases are called 'audit'")]
     fn a_name_is_given_once() {
-        let _ = Databases::new().leave("audit", Config::new()).share(
+        let _ = Databases::new().external("audit", Config::new()).share(
             "audit",
             Schema::existing(),
             Config::new(),
@@ -236,13 +248,13 @@ mod tests {
     #[test]
     #[should_panic(expected = "two databases are called 'default'")]
     fn the_name_of_the_first_one_is_taken() {
-        let _ = Databases::new().leave("default", Config::new());
+        let _ = Databases::new().external("default", Config::new());
     }
 
     #[test]
     #[should_panic(
         expected = "no database is called 'adit', there is 'default', 'audit'; \
-                               LiveServerTestCase::databases names them, to be shared or left alone"
+                               LiveServerTestCase::databases names them, to be shared or as external ones"
     )]
     fn a_name_that_nothing_has_is_told_with_those_there_are() {
         let known = [("default".to_owned(), 1), ("audit".to_owned(), 2)];

@@ -35,9 +35,16 @@ type Source = Box<dyn StdError + Send + Sync>;
 pub struct Error(Box<Inner>);
 
 struct Inner {
-    event: String,
+    event: Event,
     help: Option<String>,
     source: Option<Source>,
+}
+
+/// What has happened.
+enum Event {
+    Words(String),
+    /// What somebody else calls an error, as which it is shown.
+    Other(Source),
 }
 
 impl Error {
@@ -53,18 +60,44 @@ impl Error {
     /// assert!(port("a port").is_err());
     /// ```
     pub fn other(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let error = error.into();
         Self(Box::new(Inner {
-            event: error.to_string(),
+            event: Event::Other(error.into()),
             help: None,
-            source: error.source().map(flatten),
+            source: None,
         }))
+    }
+
+    /// The error that this one was made of, by [`other`](Self::other) or with `?`, or that caused it, if it is of this type.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use actix_shareddb::Error;
+    ///
+    /// let error = Error::from(io::Error::from(io::ErrorKind::NotFound));
+    /// let cause: &io::Error = error.downcast_ref().unwrap();
+    /// assert_eq!(cause.kind(), io::ErrorKind::NotFound);
+    /// ```
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        if let Event::Other(error) = &self.0.event
+            && let Some(error) = error.downcast_ref()
+        {
+            return Some(error);
+        }
+        let mut source = self.source();
+        while let Some(cause) = source {
+            if let Some(cause) = cause.downcast_ref() {
+                return Some(cause);
+            }
+            source = cause.source();
+        }
+        None
     }
 
     /// An event of this crate, named as it reads after "failed:".
     pub(crate) fn new(event: impl Into<String>) -> Self {
         Self(Box::new(Inner {
-            event: event.into(),
+            event: Event::Words(event.into()),
             help: None,
             source: None,
         }))
@@ -95,13 +128,16 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.event)
+        match &self.0.event {
+            Event::Words(words) => f.write_str(words),
+            Event::Other(error) => error.fmt(f),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.event)?;
+        write!(f, "{self}")?;
         let mut source = self.source();
         while let Some(cause) = source {
             write!(f, "\n  caused by: {cause}")?;
@@ -116,7 +152,11 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        match (&self.0.source, &self.0.event) {
+            (Some(source), _) => Some(&**source),
+            (None, Event::Other(error)) => error.source(),
+            (None, Event::Words(_)) => None,
+        }
     }
 }
 

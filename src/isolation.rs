@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// # #[derive(Default)]
 /// # struct Todos;
 /// # impl LiveServerTestCase for Todos {
-/// #     fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<actix_web::dev::Server> { unimplemented!() }
+/// #     async fn serve(&self, _: TcpListener, _: Pool) -> Result<actix_web::dev::Server> { unimplemented!() }
 /// # }
 /// live_server! {
 ///     impl Todos {
@@ -60,7 +60,7 @@ impl Isolation {
             Some("transaction") => Ok(Self::Transaction),
             Some("database") => Ok(Self::Database),
             Some(other) => Err(Error::new(format!("{VARIABLE} is '{other}'"))
-                .help("It is 'transaction' or 'database', or not set.")),
+                .help("it is 'transaction' or 'database', or not set")),
         }
     }
 }
@@ -89,7 +89,7 @@ mod tests {
             assert_eq!(
                 format!("{:?}", parse(value).unwrap_err()),
                 format!(
-                    "ACTIX_SHAREDDB_ISOLATION is '{value}'\n  help: It is 'transaction' or 'database', or not set."
+                    "ACTIX_SHAREDDB_ISOLATION is '{value}'\n  help: it is 'transaction' or 'database', or not set"
                 )
             );
         }

@@ -16,8 +16,8 @@
 //!     }
 //!
 //!     /// The very function that `main` calls.
-//!     fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<actix_web::dev::Server> {
-//!         app::run(listener, pool)
+//!     async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<actix_web::dev::Server> {
+//!         Ok(app::run(listener, pool)?)
 //!     }
 //! }
 //!
@@ -133,6 +133,7 @@ mod transaction;
 mod cookies;
 mod exchange;
 mod in_flight;
+mod on_failure;
 mod opened;
 mod panics;
 mod pause;
@@ -168,6 +169,7 @@ pub use error::{Error, Result};
 pub use fault::{Fault, Faults};
 pub use isolation::Isolation;
 pub use live::LiveServer;
+pub use opened::DatabaseUrls;
 pub use queries::{Exchange, Hint, Queries, Query};
 pub use schema::Schema;
 pub use test_database::TestDatabase;

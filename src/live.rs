@@ -45,6 +45,7 @@ use crate::{Config, Isolation, Pool, Pools, Result, TestDatabase};
 /// [`Config`] says, and it doesn't follow redirects, so that a test sees the response that the handler gave. Nor does it
 /// keep cookies. [`with_cookies`](Self::with_cookies) and [`with_redirects`](Self::with_redirects) give the same server with
 /// a client that does.
+#[derive(Clone)]
 pub struct LiveServer {
     server: Rc<Server>,
     client: awc::Client,
@@ -410,7 +411,7 @@ impl LiveServer {
     /// If no database has the name.
     #[track_caller]
     pub fn pool_of(&self, database: &str) -> Pool {
-        self.server.pools.get(database)
+        self.server.pools.pool(database)
     }
 
     /// The URL of another database of the application, as [`database_url`](Self::database_url) is that of the first one.

@@ -12,7 +12,7 @@
 /// # #[derive(Default)]
 /// # struct Todos;
 /// # impl LiveServerTestCase for Todos {
-/// #     fn serve(&self, _: TcpListener, _: Pool) -> std::io::Result<actix_web::dev::Server> { unimplemented!() }
+/// #     async fn serve(&self, _: TcpListener, _: Pool) -> Result<actix_web::dev::Server> { unimplemented!() }
 /// # }
 /// live_server! {
 ///     impl Todos {

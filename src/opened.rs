@@ -1,11 +1,12 @@
 //! All the databases of one test, opened together and ended together.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::backend::Queue;
 use crate::config::Config;
 use crate::database::{self, Found, lane};
-use crate::databases::{Choice, Declared, Pools};
+use crate::databases::{Choice, DEFAULT, Declared, Pools, named};
 use crate::error::{Error, Result};
 use crate::isolation::Isolation;
 use crate::live::Door;
@@ -30,11 +31,11 @@ struct Shared {
 enum Access {
     /// One of those that are shared, by its index.
     Shared(usize),
-    Left(Box<Left>),
+    External(Box<External>),
 }
 
-/// A database that is left alone.
-struct Left {
+/// A database whose commits are real.
+struct External {
     target: tokio_postgres::Config,
     config: Config,
 }
@@ -77,7 +78,7 @@ impl Opened {
                     .share(name, found, config)
                     .await
                     .map_err(|error| (name.clone(), error))?,
-                Choice::Leave => Access::Left(Box::new(Left {
+                Choice::External => Access::External(Box::new(External {
                     target: found.config.clone(),
                     config: config.clone(),
                 })),
@@ -119,7 +120,7 @@ impl Opened {
         let pool = |access: &Access| -> Result<Pool> {
             match access {
                 Access::Shared(index) => self.shared[*index].database.pool_of(origin),
-                Access::Left(left) => lane::plain_pool(&left.target, &left.config),
+                Access::External(external) => lane::plain_pool(&external.target, &external.config),
             }
         };
         let pools = self
@@ -133,13 +134,22 @@ impl Opened {
     pub(crate) fn doors(&self) -> Vec<(String, Door)> {
         let door = |access: &Access| match access {
             Access::Shared(index) => Door::of(&self.shared[*index].database),
-            Access::Left(left) => Door::Database(lane::url(&left.target)),
+            Access::External(external) => Door::Database(lane::url(&external.target)),
         };
         let doors = self
             .names
             .iter()
             .map(|(name, access)| (name.clone(), door(access)));
         doors.collect()
+    }
+
+    /// The URL of the database with this name, for connections of the application's own.
+    #[track_caller]
+    fn url_for_server(&self, name: &str) -> Result<String> {
+        match named(&self.names, name) {
+            Access::Shared(index) => self.shared[*index].database.database_url_of_server(),
+            Access::External(external) => Ok(lane::url(&external.target)),
+        }
     }
 
     /// From now on no transaction takes anything any more.
@@ -157,16 +167,71 @@ impl Opened {
     }
 }
 
+/// The URLs of a test's databases, for [`connect`](crate::LiveServerTestCase::connect).
+pub struct DatabaseUrls<'a>(&'a Opened);
+
+impl<'a> DatabaseUrls<'a> {
+    pub(crate) fn new(databases: &'a Opened) -> Self {
+        Self(databases)
+    }
+
+    /// That of the case's own database, as [`LiveServer::database_url`](crate::LiveServer::database_url) is for the test.
+    ///
+    /// ```
+    /// use actix_shareddb::{DatabaseUrls, Result};
+    ///
+    /// fn options(urls: &DatabaseUrls<'_>) -> Result<String> {
+    ///     Ok(format!("{}?application_name=listener", urls.database_url()?))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If no port can be bound.
+    pub fn database_url(&self) -> Result<String> {
+        self.0.url_for_server(DEFAULT)
+    }
+
+    /// That of another database, by the name that it has in [`Databases`](crate::Databases).
+    ///
+    /// ```
+    /// use actix_shareddb::{DatabaseUrls, Result};
+    ///
+    /// fn audit(urls: &DatabaseUrls<'_>) -> Result<String> {
+    ///     urls.database_url_of("audit")
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If no port can be bound.
+    ///
+    /// # Panics
+    ///
+    /// If no database has the name.
+    #[track_caller]
+    pub fn database_url_of(&self, database: &str) -> Result<String> {
+        self.0.url_for_server(database)
+    }
+}
+
+impl fmt::Debug for DatabaseUrls<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.names.iter().map(|(name, _)| name);
+        f.debug_set().entries(names).finish()
+    }
+}
+
 impl Declared {
     async fn find(&self) -> Result<Found> {
         match &self.choice {
             Choice::Share(schema) => database::find(schema, &self.config).await,
-            Choice::Leave if self.config.url().is_none() => {
-                Err(Error::new("a database that is left alone is not named").help(
+            Choice::External if self.config.url().is_none() => {
+                Err(Error::new("the external database has no URL").help(
                     "What the application commits there stays. Say by Config::database_url which one it is, or share it.",
                 ))
             }
-            Choice::Leave => database::find(&Schema::existing(), &self.config).await,
+            Choice::External => database::find(&Schema::existing(), &self.config).await,
         }
     }
 }

@@ -14,14 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::LiveServer;
 
-/// What is said when a test has failed.
-const VARIABLE: &str = "ACTIX_SHAREDDB_ON_FAILURE";
-
-/// Waits, if that is asked for.
-pub(crate) async fn if_asked(name: &str, story: &str, live: &LiveServer) {
-    if std::env::var_os(VARIABLE).is_none_or(|value| value != "pause") {
-        return;
-    }
+/// Says where the test can be looked at, and waits until it may go on.
+pub(crate) async fn until_told(name: &str, story: &str, live: &LiveServer) {
     // One at a time: there is one standard input.
     static PAUSED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _paused = PAUSED.lock().await;

@@ -34,7 +34,7 @@ impl ServerThread {
     pub(crate) async fn start<T: Send + 'static>(
         name: String,
         panics: &PanicLog,
-        serve: impl FnOnce() -> (T, io::Result<Server>) + Send + 'static,
+        serve: impl AsyncFnOnce() -> (T, Result<Server>) + Send + 'static,
     ) -> Result<(T, Self), Failure> {
         signals::end_process_when_told()
             .map_err(|error| Failure::new("the listener for signals did not start", error))?;
@@ -103,17 +103,16 @@ impl Thread {
 }
 
 fn run<T>(
-    serve: impl FnOnce() -> (T, io::Result<Server>),
+    serve: impl AsyncFnOnce() -> (T, Result<Server>),
     ready: oneshot::Sender<T>,
     stop: oneshot::Receiver<()>,
     panics: &PanicLog,
 ) -> Result<()> {
     // A panic of `serve` ends this thread and is raised again in the test, so it needn't be recorded.
     System::new().block_on(async {
-        let (cargo, server) = serve();
+        let (cargo, server) = serve().await;
         let _watch = panics.watch_current_system();
-        let mut server =
-            server.map_err(|error| Error::new("`serve` returned an error").because(error))?;
+        let mut server = server.map_err(|error| error.during("`serve` failed"))?;
         start_workers(&mut server).await?;
         // Nobody is there to take it when the test's thread is gone; then `stop` is too.
         let _ = ready.send(cargo);

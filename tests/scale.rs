@@ -9,7 +9,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 
-use actix_shareddb::{__private, Config, LiveServer, LiveServerTestCase, Pool, Schema};
+use actix_shareddb::{__private, Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
 use actix_web::dev::Server;
 use actix_web::{App, HttpResponse, HttpServer, Responder, web};
 
@@ -60,11 +60,11 @@ impl LiveServerTestCase for Visits {
     }
 
     fn config() -> Config {
-        Config::new().pool_size(2)
+        Config::new().pool_max_size(2)
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        run(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(run(listener, pool)?)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::net::TcpListener;
 
-use actix_shareddb::{LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server};
+use actix_shareddb::{
+    DatabaseUrls, LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server,
+};
 use actix_web::dev::Server;
 use awc::ws::{CloseCode, Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
@@ -20,13 +22,13 @@ impl LiveServerTestCase for Chat {
     }
 
     /// The connection that listens is in the transaction, too.
-    fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
-        self.database_url = database_url()?;
+    fn connect(&mut self, urls: &DatabaseUrls<'_>) -> Result<()> {
+        self.database_url = urls.database_url()?;
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        super::run(listener, pool, &self.database_url)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(super::run(listener, pool, &self.database_url)?)
     }
 }
 

@@ -14,8 +14,8 @@ impl LiveServerTestCase for Login {
         Schema::dir("examples/login")
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        super::run(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(super::run(listener, pool)?)
     }
 
     async fn set_up(&mut self, live: &LiveServer) -> Result<()> {

@@ -28,8 +28,8 @@ impl LiveServerTestCase for Todos {
     }
 
     /// The production entry point: the very function that `main` calls.
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        app::run(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(app::run(listener, pool)?)
     }
 
     /// The fixture of every test, rolled back with the rest.

@@ -17,8 +17,8 @@ impl LiveServerTestCase for Upload {
         Schema::dir("examples/upload")
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> io::Result<Server> {
-        super::run(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(super::run(listener, pool)?)
     }
 }
 

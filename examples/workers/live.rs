@@ -20,7 +20,7 @@ impl LiveServerTestCase for Workers {
 
     /// Room for the workers, and for the handlers beside them.
     fn config() -> Config {
-        Config::new().pool_size(super::WORKERS + 2)
+        Config::new().pool_max_size(super::WORKERS + 2)
     }
 
     async fn prepare(&mut self, pool: &Pool) -> Result<()> {
@@ -29,8 +29,8 @@ impl LiveServerTestCase for Workers {
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        super::run(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(super::run(listener, pool)?)
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn lease_timeout(
     .hint(
         "In a shared transaction, blocks of several sessions exclude each other. Commit or roll back the block before a \
          second client is used, or run the statement on the client that holds the block. If the holder is merely slow, \
-         raise Config::lease_timeout.",
+         raise Config::idle_in_transaction_timeout.",
     )
 }
 

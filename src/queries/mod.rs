@@ -97,9 +97,17 @@ impl Query {
     }
 
     /// The SQLSTATE, if it failed.
-    pub fn error(&self) -> Option<&SqlState> {
+    pub fn code(&self) -> Option<&SqlState> {
         match &self.answer {
             Answer::Failed { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// The message of the error, if it failed.
+    pub fn error_message(&self) -> Option<&str> {
+        match &self.answer {
+            Answer::Failed { message, .. } => Some(message),
             _ => None,
         }
     }

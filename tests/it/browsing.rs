@@ -108,8 +108,8 @@ async fn text(request: awc::ClientRequest) -> Result<String> {
 struct Browsing;
 
 impl LiveServerTestCase for Browsing {
-    fn serve(&self, listener: TcpListener, _: Pool) -> std::io::Result<Server> {
-        run(listener)
+    async fn serve(&self, listener: TcpListener, _: Pool) -> Result<Server> {
+        Ok(run(listener)?)
     }
 }
 

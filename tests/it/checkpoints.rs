@@ -116,7 +116,7 @@ async fn going_back_ends_the_checkpoints_behind() -> Result<()> {
 
 #[tokio::test]
 async fn an_open_block_is_in_the_way() -> Result<()> {
-    let config = Config::new().lease_timeout(Duration::from_millis(50));
+    let config = Config::new().idle_in_transaction_timeout(Duration::from_millis(50));
     let transaction = open_with(&config).await;
     let client = transaction.pool()?.get().await?;
     let checkpoint = transaction.checkpoint().await?;

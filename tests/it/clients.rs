@@ -323,7 +323,7 @@ async fn check(pool: &Pool) {
 async fn many_clients_on_a_multi_thread_runtime() {
     Database::with(SCHEMA, async |database| {
         let transaction = database
-            .open_with(&database.shared_config().pool_size(16))
+            .open_with(&database.shared_config().pool_max_size(16))
             .await;
         let pool = transaction.pool().unwrap();
         let workers = (0..WORKERS).map(|worker| tokio::spawn(work(pool.clone(), worker)));
@@ -340,7 +340,7 @@ async fn many_clients_on_a_multi_thread_runtime() {
 async fn many_clients_on_runtimes_of_their_own() {
     Database::with(SCHEMA, async |database| {
         let transaction = database
-            .open_with(&database.shared_config().pool_size(16))
+            .open_with(&database.shared_config().pool_max_size(16))
             .await;
         let mut threads = Vec::new();
         for thread in 0..4 {

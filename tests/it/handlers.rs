@@ -272,7 +272,7 @@ impl LiveServerTestCase for Slow {
         Config::new().drain_timeout(Duration::from_secs(20))
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         let pool = web::Data::new(pool);
         let server = HttpServer::new(move || {
             App::new()

@@ -32,7 +32,7 @@ impl<const DENIES: bool> LiveServerTestCase for Hinted<DENIES> {
             })
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(Data::new(pool.clone()))

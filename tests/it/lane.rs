@@ -33,7 +33,7 @@ impl LiveServerTestCase for Notes {
         Schema::sql(SCHEMA)
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         let data = Data::new(pool);
         let server = HttpServer::new(move || {
             App::new()
@@ -169,7 +169,9 @@ impl LiveServerTestCase for Committed {
     }
 
     fn config() -> Config {
-        Config::new().isolation(Isolation::Database).pool_size(3)
+        Config::new()
+            .isolation(Isolation::Database)
+            .pool_max_size(3)
     }
 
     async fn prepare(&mut self, pool: &Pool) -> Result<()> {
@@ -180,8 +182,8 @@ impl LiveServerTestCase for Committed {
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        Notes.serve(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Notes.serve(listener, pool).await
     }
 }
 
@@ -258,8 +260,8 @@ impl LiveServerTestCase for Kept {
         Config::new().keep_on_failure(true)
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        Notes.serve(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Notes.serve(listener, pool).await
     }
 }
 

@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use actix_shareddb::__private::run;
-use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, live_server};
+use actix_shareddb::{
+    Config, DatabaseUrls, LiveServer, LiveServerTestCase, Pool, Result, live_server,
+};
 use actix_web::dev::Server;
 use actix_web::rt;
 use futures_util::future::join;
@@ -25,8 +27,8 @@ use app::App;
 struct Plain;
 
 impl LiveServerTestCase for Plain {
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        app::run(listener, pool, App::default())
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(app::run(listener, pool, App::default())?)
     }
 }
 
@@ -121,8 +123,8 @@ live_server! {
 struct Other;
 
 impl LiveServerTestCase for Other {
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        app::run(listener, pool, App::default())
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(app::run(listener, pool, App::default())?)
     }
 }
 
@@ -146,7 +148,7 @@ impl Default for Diary {
 }
 
 impl LiveServerTestCase for Diary {
-    fn join(&mut self, _: impl FnOnce() -> Result<String>) -> Result<()> {
+    fn connect(&mut self, _: &DatabaseUrls<'_>) -> Result<()> {
         self.note("join");
         Ok(())
     }
@@ -156,9 +158,9 @@ impl LiveServerTestCase for Diary {
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         self.note("serve");
-        app::run(listener, pool, App::default())
+        Ok(app::run(listener, pool, App::default())?)
     }
 
     async fn set_up(&mut self, _: &LiveServer) -> Result<()> {
@@ -231,13 +233,13 @@ impl<const DRAIN_MILLIS: u64> LiveServerTestCase for Told<DRAIN_MILLIS> {
         Config::default().drain_timeout(Duration::from_millis(DRAIN_MILLIS))
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         let background = app::OnDrop::new(&self.events, "what `serve` spawned was dropped");
         tokio::spawn(async move {
             let _background = background;
             pending::<()>().await;
         });
-        app::run(listener, pool, App::telling(&self.events))
+        Ok(app::run(listener, pool, App::telling(&self.events))?)
     }
 }
 

@@ -159,7 +159,7 @@ async fn of_a_script_the_statement_is_hit_that_is_meant() -> Result<()> {
         let queries = transaction.queries();
         let failed = queries[before..]
             .iter()
-            .find(|query| query.error().is_some());
+            .find(|query| query.code().is_some());
         assert_eq!(failed.unwrap().sql(), INSERT);
         assert_eq!((count(&client).await, fault.hits()), (left, 1), "{text}");
     }
@@ -256,7 +256,7 @@ async fn a_connection_that_is_lost_takes_its_block_with_it() -> Result<()> {
             assert_eq!((count(&other).await, fault.hits()), (0, 1));
             assert!(client.batch_execute("SELECT 1").await.is_err());
             let queries = transaction.queries();
-            let failed = queries.iter().find(|query| query.error().is_some());
+            let failed = queries.iter().find(|query| query.code().is_some());
             assert_eq!(failed.unwrap().sql(), lost);
             drop((client, other));
             // The pool makes a new one.

@@ -177,7 +177,7 @@ impl Sleepy {
 }
 
 impl LiveServerTestCase for Sleepy {
-    fn serve(&self, listener: std::net::TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: std::net::TcpListener, pool: Pool) -> Result<Server> {
         let events = self.events.clone();
         let server = actix_web::HttpServer::new(move || {
             actix_web::App::new()

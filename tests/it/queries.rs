@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use actix_shareddb::{
-    Config, LiveServer, LiveServerTestCase, Pool, Result, Schema, SharedTransaction,
+    Config, DatabaseUrls, LiveServer, LiveServerTestCase, Pool, Result, Schema, SharedTransaction,
     assert_num_queries, live_server,
 };
 use actix_web::dev::Server;
@@ -48,7 +48,7 @@ impl LiveServerTestCase for Lists {
         schema()
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         let meeting = Arc::new(Barrier::new(2));
         let server = HttpServer::new(move || {
             App::new()
@@ -154,7 +154,7 @@ live_server! {
             assert_eq!(insert.sql(), "INSERT INTO list VALUES ($1, $2)");
             assert!(insert.parameters().eq([Some("7"), None]));
             assert_eq!((insert.tag(), insert.rows()), (Some("INSERT 0 1"), Some(1)));
-            assert_eq!(insert.error(), None);
+            assert_eq!(insert.code(), None);
             let exchange = insert.exchange().unwrap();
             assert_eq!((exchange.to_string(), exchange.status()), ("GET /new".to_owned(), Some(new.status())));
             Ok(())
@@ -556,12 +556,12 @@ struct Joined {
 }
 
 impl LiveServerTestCase for Joined {
-    fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
-        self.database_url = database_url()?;
+    fn connect(&mut self, urls: &DatabaseUrls<'_>) -> Result<()> {
+        self.database_url = urls.database_url()?;
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, _: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, _: Pool) -> Result<Server> {
         let url = self.database_url.clone();
         let server = HttpServer::new(move || {
             App::new()

@@ -1,4 +1,4 @@
-//! An application with several databases: each shared by itself, all rolled back together, or left alone by name.
+//! An application with several databases: each shared by itself, all rolled back together, or external by name.
 
 use std::any::Any;
 use std::net::TcpListener;
@@ -90,19 +90,19 @@ impl LiveServerTestCase<Pools> for Shared {
     }
 
     async fn prepare(&mut self, pools: &Pools) -> Result<()> {
-        let audit = pools.get("audit").get().await?;
+        let audit = pools.pool("audit").get().await?;
         audit
             .batch_execute("INSERT INTO attempts (item) VALUES ('prepared')")
             .await?;
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, pools: Pools) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pools: Pools) -> Result<Server> {
         let shop = Shop {
-            orders: pools.get("default"),
-            audit: pools.get("audit"),
+            orders: pools.pool("default"),
+            audit: pools.pool("audit"),
         };
-        serve(listener, shop)
+        Ok(serve(listener, shop)?)
     }
 }
 
@@ -142,7 +142,7 @@ live_server! {
         }
 
         #[should_panic(expected = "no database is called 'adit', there is 'default', 'audit'; \
-                                   LiveServerTestCase::databases names them, to be shared or left alone")]
+                                   LiveServerTestCase::databases names them, to be shared or as external ones")]
         async fn one_that_is_not_named_is_refused(&mut self, live: &LiveServer) -> Result<()> {
             live.pool_of("adit");
             Ok(())
@@ -176,8 +176,8 @@ impl LiveServerTestCase<Pools> for Mixed {
         Databases::new().share("audit", Schema::sql(AUDIT), own)
     }
 
-    fn serve(&self, listener: TcpListener, pools: Pools) -> std::io::Result<Server> {
-        Shared.serve(listener, pools)
+    async fn serve(&self, listener: TcpListener, pools: Pools) -> Result<Server> {
+        Shared.serve(listener, pools).await
     }
 }
 
@@ -218,8 +218,8 @@ impl LiveServerTestCase<Pools> for ReadAndWrite {
             .share("audit", Schema::sql(AUDIT), Config::new())
     }
 
-    fn serve(&self, listener: TcpListener, pools: Pools) -> std::io::Result<Server> {
-        Shared.serve(listener, pools)
+    async fn serve(&self, listener: TcpListener, pools: Pools) -> Result<Server> {
+        Shared.serve(listener, pools).await
     }
 }
 
@@ -233,7 +233,7 @@ live_server! {
     }
 }
 
-/// The audit is left alone.
+/// The audit is external.
 #[derive(Default)]
 struct LeftAlone;
 
@@ -246,11 +246,11 @@ impl LiveServerTestCase<Pools> for LeftAlone {
 
     fn databases() -> Databases {
         let url = LEFT.get().unwrap();
-        Databases::new().leave("audit", Config::new().database_url(url))
+        Databases::new().external("audit", Config::new().database_url(url))
     }
 
-    fn serve(&self, listener: TcpListener, pools: Pools) -> std::io::Result<Server> {
-        Shared.serve(listener, pools)
+    async fn serve(&self, listener: TcpListener, pools: Pools) -> Result<Server> {
+        Shared.serve(listener, pools).await
     }
 }
 
@@ -280,16 +280,16 @@ async fn what_is_left_alone_is_as_without_this_crate() {
     .await;
 }
 
-/// Which one is left alone isn't said.
+/// Which one is external isn't said.
 #[derive(Default)]
 struct Unnamed;
 
 impl LiveServerTestCase<Pools> for Unnamed {
     fn databases() -> Databases {
-        Databases::new().leave("audit", Config::new())
+        Databases::new().external("audit", Config::new())
     }
 
-    fn serve(&self, _: TcpListener, _: Pools) -> std::io::Result<Server> {
+    async fn serve(&self, _: TcpListener, _: Pools) -> Result<Server> {
         unreachable!("the databases are opened first")
     }
 }
@@ -299,7 +299,7 @@ fn what_is_left_alone_has_to_be_named() {
     let words = failure(|| run("it::unnamed", async |_: &mut Unnamed, _: &LiveServer| ()));
     assert_eq!(
         words,
-        "the test's database did not open for 'audit': a database that is left alone is not named\n  help: What the \
+        "the test's database did not open for 'audit': the external database has no URL\n  help: What the \
          application commits there stays. Say by Config::database_url which one it is, or share it."
     );
 }

@@ -475,11 +475,11 @@ async fn a_listener_of_the_callers_outlives_the_transaction() {
 struct Counting;
 
 impl LiveServerTestCase for Counting {
-    fn serve(
+    async fn serve(
         &self,
         listener: std::net::TcpListener,
         pool: Pool,
-    ) -> std::io::Result<actix_web::dev::Server> {
+    ) -> Result<actix_web::dev::Server> {
         use actix_web::{App, HttpServer, web};
         let server = HttpServer::new(move || {
             let count = async |pool: web::Data<Pool>| {

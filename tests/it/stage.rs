@@ -117,7 +117,7 @@ impl Database {
     pub(crate) fn shared_config(&self) -> Config {
         Config::new()
             .database_url(self.settings())
-            .lease_timeout(PATIENCE * 2)
+            .idle_in_transaction_timeout(PATIENCE * 2)
     }
 
     pub(crate) async fn open(&self) -> SharedTransaction {

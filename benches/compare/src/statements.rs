@@ -127,7 +127,7 @@ impl Crew {
         let mut transaction = None;
         let mut held: Vec<Held> = Vec::new();
         if way == Way::Shared {
-            let config = Config::new().database_url(ground::url(target)).pool_size(count);
+            let config = Config::new().database_url(ground::url(target)).pool_max_size(count);
             let opened = SharedTransaction::open(&Schema::existing(), &config).await.unwrap();
             let pool = opened.pool().unwrap();
             for _ in 0..count {

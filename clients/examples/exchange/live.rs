@@ -24,8 +24,8 @@ impl LiveServerTestCase for Exchange {
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        super::run(listener, pool, &self.rates().uri())
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(super::run(listener, pool, &self.rates().uri())?)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use actix_shareddb::{LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server};
+use actix_shareddb::{DatabaseUrls, LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server};
 use actix_web::dev::Server;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use futures_util::future::try_join_all;
@@ -34,13 +34,13 @@ impl<S: Store> LiveServerTestCase for With<S> {
         Schema::sql("CREATE TABLE t (id serial PRIMARY KEY, v text NOT NULL UNIQUE)")
     }
 
-    fn join(&mut self, database_url: impl FnOnce() -> Result<String>) -> Result<()> {
-        self.store = Some(S::new(&database_url()?));
+    fn connect(&mut self, urls: &DatabaseUrls<'_>) -> Result<()> {
+        self.store = Some(S::new(&urls.database_url()?));
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, _: Pool) -> std::io::Result<Server> {
-        let store = web::Data::new(self.store.clone().expect("`join` has made it"));
+    async fn serve(&self, listener: TcpListener, _: Pool) -> Result<Server> {
+        let store = web::Data::new(self.store.clone().expect("`connect` has made it"));
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(store.clone())

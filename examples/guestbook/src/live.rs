@@ -22,8 +22,8 @@ impl LiveServerTestCase for GuestBook {
         Schema::dir("src")
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
-        crate::run(listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(crate::run(listener, pool)?)
     }
 
     async fn set_up(&mut self, live: &LiveServer) -> Result<()> {

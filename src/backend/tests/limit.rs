@@ -158,7 +158,7 @@ fn tests_with_several_databases_do_not_wait_for_each_other_in_vain() {
             let opened = Opened::open(&declared).await.unwrap();
             let pools = opened.pools(Origin::Test).unwrap();
             for (name, table) in [("default", "first"), ("second", "second")] {
-                let client = pools.get(name).get().await.unwrap();
+                let client = pools.pool(name).get().await.unwrap();
                 let insert = format!("INSERT INTO {table} DEFAULT VALUES");
                 assert_eq!(client.execute(&insert, &[]).await.unwrap(), 1);
             }

@@ -273,7 +273,7 @@ async fn the_modes_of_a_nested_begin_are_obeyed() {
 #[tokio::test]
 async fn a_holder_that_sits_idle_is_named_to_who_waits_for_it() {
     let transcript = shared_only(
-        |config| config.lease_timeout(Duration::from_millis(100)),
+        |config| config.idle_in_transaction_timeout(Duration::from_millis(100)),
         async |s| {
             s.query(A, "BEGIN").await;
             s.query(A, "INSERT INTO t(v) VALUES ('a')").await;
@@ -294,7 +294,7 @@ async fn a_holder_that_sits_idle_is_named_to_who_waits_for_it() {
          its last statement was: INSERT INTO t(v) VALUES ('a'); it has been idle for _ s\" hint \"In a shared transaction, \
          blocks of several sessions exclude each other. Commit or roll back the block before a second client is used, or \
          run the statement on the client that holds the block. If the holder is merely slow, raise \
-         Config::lease_timeout.\""
+         Config::idle_in_transaction_timeout.\""
     );
     assert_eq!(transcript.last().expect("it ends"), "B < ReadyForQuery I");
     assert!(
@@ -318,7 +318,7 @@ fn without_durations(text: &str) -> String {
 #[tokio::test]
 async fn a_slow_statement_is_no_idle_holder() {
     shared_only(
-        |config| config.lease_timeout(Duration::from_millis(50)),
+        |config| config.idle_in_transaction_timeout(Duration::from_millis(50)),
         async |s| {
             s.query(A, "BEGIN").await;
             s.send(A, &[query("SELECT pg_sleep(0.5)")]).await;

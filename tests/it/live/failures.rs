@@ -8,7 +8,9 @@ use std::time::Duration;
 use std::{env, io, panic, thread};
 
 use actix_shareddb::__private::{Outcome, run};
-use actix_shareddb::{Error, LiveServer, LiveServerTestCase, Pool, Result, live_server};
+use actix_shareddb::{
+    DatabaseUrls, Error, LiveServer, LiveServerTestCase, Pool, Result, live_server,
+};
 use actix_web::HttpServer;
 use actix_web::dev::Server;
 
@@ -101,8 +103,8 @@ impl<const PREPARE: bool, const SET_UP: bool, const TEAR_DOWN: bool> LiveServerT
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> io::Result<Server> {
-        app::run(listener, pool, App::default())
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(app::run(listener, pool, App::default())?)
     }
 
     async fn set_up(&mut self, _: &LiveServer) -> Result<()> {
@@ -133,11 +135,11 @@ fn an_error_of_prepare_is_the_failure() {
 struct Apart;
 
 impl LiveServerTestCase for Apart {
-    fn join(&mut self, _: impl FnOnce() -> Result<String>) -> Result<()> {
+    fn connect(&mut self, _: &DatabaseUrls<'_>) -> Result<()> {
         Err(Error::other("the other pool was not built"))
     }
 
-    fn serve(&self, _: TcpListener, _: Pool) -> io::Result<Server> {
+    async fn serve(&self, _: TcpListener, _: Pool) -> Result<Server> {
         panic!("there is nothing to serve");
     }
 }
@@ -145,7 +147,7 @@ impl LiveServerTestCase for Apart {
 #[test]
 fn an_error_of_join_is_the_failure() {
     let message = message(async |_: &mut Apart, _: &LiveServer| {});
-    assert_eq!(message, "`join` failed: the other pool was not built");
+    assert_eq!(message, "`connect` failed: the other pool was not built");
 }
 
 #[test]
@@ -216,8 +218,8 @@ const SERVE: [fn(TcpListener, Pool) -> io::Result<Server>; 4] = [
 ];
 
 impl<const NUMBER: usize> LiveServerTestCase for Serving<NUMBER> {
-    fn serve(&self, listener: TcpListener, pool: Pool) -> io::Result<Server> {
-        SERVE[NUMBER](listener, pool)
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
+        Ok(SERVE[NUMBER](listener, pool)?)
     }
 
     async fn tear_down(&mut self, _: &LiveServer) -> Result<()> {
@@ -230,10 +232,7 @@ impl<const NUMBER: usize> LiveServerTestCase for Serving<NUMBER> {
 #[test]
 fn an_error_of_serve_is_the_failure() {
     let message = message(async |_: &mut Serving<0>, _: &LiveServer| {});
-    assert_eq!(
-        message,
-        "`serve` returned an error\n  caused by: no certificate"
-    );
+    assert_eq!(message, "`serve` failed\n  caused by: no certificate");
 }
 
 #[test]

@@ -100,7 +100,7 @@ async fn plain(sql: &str, count: u32) -> f64 {
 /// Ten statements of each session, in turns.
 async fn sessions(count: usize) -> f64 {
     let schema = Schema::sql(SCHEMA);
-    let config = Config::new().pool_size(count);
+    let config = Config::new().pool_max_size(count);
     let transaction = SharedTransaction::open(&schema, &config).await.unwrap();
     let pool = transaction.pool().unwrap();
     let mut clients = Vec::new();

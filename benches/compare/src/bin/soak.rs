@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use actix_shareddb::__private::{resolve, run};
-use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Schema};
+use actix_shareddb::{Config, LiveServer, LiveServerTestCase, Pool, Result, Schema};
 use actix_web::dev::Server;
 use actix_web::rt::System;
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -101,10 +101,10 @@ impl LiveServerTestCase for Bank {
     }
 
     fn config() -> Config {
-        Config::new().lease_timeout(Duration::from_secs(30))
+        Config::new().idle_in_transaction_timeout(Duration::from_secs(30))
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         let data = web::Data::new(pool);
         let server = HttpServer::new(move || {
             App::new()

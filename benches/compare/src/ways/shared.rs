@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_shareddb::__private::run;
-use actix_shareddb::{Config, Isolation, LiveServer, LiveServerTestCase, Pool, Schema};
+use actix_shareddb::{Config, Isolation, LiveServer, LiveServerTestCase, Pool, Result, Schema};
 use actix_web::dev::Server;
 
 use super::{Way, in_threads};
@@ -27,7 +27,7 @@ impl<const TABLES: usize, const COMMITS: bool> LiveServerTestCase for Notes<TABL
         })
     }
 
-    fn serve(&self, listener: TcpListener, pool: Pool) -> std::io::Result<Server> {
+    async fn serve(&self, listener: TcpListener, pool: Pool) -> Result<Server> {
         Ok(application::with_deadpool(listener, pool))
     }
 }
