@@ -24,6 +24,8 @@ pub(super) const SETTINGS: &[&str] = &[
     "listen_addresses=",
     "port=5432",
     "max_connections=200",
+    // A migration of a thousand tables, or what empties them all, locks several objects of each in one transaction.
+    "max_locks_per_transaction=256",
     "fsync=off",
     "synchronous_commit=off",
     "full_page_writes=off",

@@ -1,7 +1,8 @@
 //! What the same HTTP test costs with actix-shareddb and with what one would use instead, all in one run.
 //!
 //! `scripts/compare` runs it, and writes `benches/README.md` and its charts. All ways use the same server (the embedded
-//! PostgreSQL, or that at `DATABASE_URL`), and take turns in each round.
+//! PostgreSQL, or that at `DATABASE_URL`), and take turns in each round. What was measured before it was interrupted is kept:
+//! `--resume` goes on with it.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,9 +11,10 @@
     reason = "a benchmark prints, and stops where something fails"
 )]
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use std::{env, process};
+use std::{env, fs, process};
 
 use actix_shareddb::{__private::resolve, Config, Schema};
 use actix_web::rt::System;
@@ -43,15 +45,27 @@ fn main() {
         true => (1, Duration::from_millis(50)),
         false => (5, Duration::from_millis(400)),
     };
-    let mut cells: Vec<Cell> = Vec::new();
+    let resumes = env::args().any(|argument| argument == "--resume");
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/cells.json");
+    let mut cells: Vec<Cell> = match fs::read_to_string(&kept) {
+        Ok(text) if resumes => serde_json::from_str(&text).unwrap(),
+        _ => Vec::new(),
+    };
     for tables in TABLES
         .into_iter()
         .take(if quick { 1 } else { TABLES.len() })
     {
         let ways = ways::all(tables);
         for threads in THREADS {
+            if cells
+                .iter()
+                .any(|cell| (cell.tables, cell.threads) == (tables, threads))
+            {
+                continue;
+            }
             let ways: Vec<&dyn Way> = ways.iter().map(|way| &**way).collect();
             cells.extend(measure::take_turns(&ways, tables, threads, rounds, slice));
+            fs::write(&kept, serde_json::to_string(&cells).unwrap()).unwrap();
         }
     }
     let statements = statements::tables(rounds);

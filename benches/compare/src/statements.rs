@@ -23,8 +23,14 @@ const SCHEMA: &str = "CREATE TABLE item (id serial PRIMARY KEY, name text NOT NU
      INSERT INTO item (name) SELECT 'item ' || n FROM generate_series(1, 1000) n";
 
 const WORKS: [(&str, &str); 2] = [
-    ("SELECT of one row by its key", "SELECT name FROM item WHERE id = 7"),
-    ("INSERT of one row", "INSERT INTO item (name) VALUES ('new')"),
+    (
+        "SELECT of one row by its key",
+        "SELECT name FROM item WHERE id = 7",
+    ),
+    (
+        "INSERT of one row",
+        "INSERT INTO item (name) VALUES ('new')",
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -37,10 +43,19 @@ enum Way {
 }
 
 const WAYS: [(Way, &str); 4] = [
-    (Way::Shared, "actix-shareddb: all clients in one transaction"),
+    (
+        Way::Shared,
+        "actix-shareddb: all clients in one transaction",
+    ),
     (Way::Autocommit, "a connection each, without a transaction"),
-    (Way::InTransaction, "a connection each, within a transaction"),
-    (Way::Savepoints, "the same, each statement within a savepoint"),
+    (
+        Way::InTransaction,
+        "a connection each, within a transaction",
+    ),
+    (
+        Way::Savepoints,
+        "the same, each statement within a savepoint",
+    ),
 ];
 
 /// A client, in whatever holds it.
@@ -79,7 +94,10 @@ struct Figures {
 pub(crate) fn tables(rounds: usize) -> String {
     let server = ground::server();
     let drop_it = format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)");
-    ground::run(&server, &[drop_it.clone(), format!("CREATE DATABASE {DATABASE}")]);
+    ground::run(
+        &server,
+        &[drop_it.clone(), format!("CREATE DATABASE {DATABASE}")],
+    );
     let mut target = server.clone();
     target.dbname(DATABASE);
     ground::run(&target, &[SCHEMA.to_owned(), "VACUUM ANALYZE".to_owned()]);
@@ -95,7 +113,12 @@ pub(crate) fn tables(rounds: usize) -> String {
     text
 }
 
-fn measure(runtime: &Runtime, target: &tokio_postgres::Config, sql: &str, rounds: usize) -> Vec<Figures> {
+fn measure(
+    runtime: &Runtime,
+    target: &tokio_postgres::Config,
+    sql: &str,
+    rounds: usize,
+) -> Vec<Figures> {
     let mut figures: Vec<Figures> = WAYS.iter().map(|_| Figures::default()).collect();
     for (column, clients) in CLIENTS.into_iter().enumerate() {
         let crews: Vec<Crew> = WAYS
@@ -127,8 +150,12 @@ impl Crew {
         let mut transaction = None;
         let mut held: Vec<Held> = Vec::new();
         if way == Way::Shared {
-            let config = Config::new().database_url(ground::url(target)).pool_max_size(count);
-            let opened = SharedTransaction::open(&Schema::existing(), &config).await.unwrap();
+            let config = Config::new()
+                .database_url(ground::url(target))
+                .pool_max_size(count);
+            let opened = SharedTransaction::open(&Schema::existing(), &config)
+                .await
+                .unwrap();
             let pool = opened.pool().unwrap();
             for _ in 0..count {
                 held.push(Box::new(Pooled(pool.get().await.unwrap())));
@@ -147,7 +174,10 @@ impl Crew {
         let mut backends = Vec::new();
         for client in held {
             let statement = client.prepare(sql).await.unwrap();
-            let row = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
+            let row = client
+                .query_one("SELECT pg_backend_pid()", &[])
+                .await
+                .unwrap();
             backends.push(row.get(0));
             clients.push((client, statement));
         }
@@ -187,7 +217,8 @@ impl Crew {
         let before = waits();
         let allocated = allocation_counter::measure(|| runtime.block_on(self.work(STATEMENTS)));
         let after = waits();
-        let between = |before: Option<u64>, after: Option<u64>| Some(per_statement(after? - before?));
+        let between =
+            |before: Option<u64>, after: Option<u64>| Some(per_statement(after? - before?));
         figures.allocations = per_statement(allocated.count_total);
         figures.client_waits = between(before.0, after.0);
         figures.backend_waits = between(before.1, after.1);
@@ -230,7 +261,8 @@ fn table(figures: &[Figures]) -> String {
             let median = median(times);
             write!(text, " {median:.1} | {:.2} |", median / ours).unwrap();
         }
-        let waits = |waits: Option<f64>| waits.map_or("?".to_owned(), |waits| format!("{waits:.2}"));
+        let waits =
+            |waits: Option<f64>| waits.map_or("?".to_owned(), |waits| format!("{waits:.2}"));
         writeln!(
             text,
             " {:.1} | {} | {} |",
