@@ -65,6 +65,12 @@
 //! run for. [`assert_num_queries!`] counts those of a block. A test that fails prints them all; see
 //! [`LiveServerTestCase`].
 //!
+//! # Logging
+//!
+//! Statements and HTTP exchanges are [`tracing`](https://docs.rs/tracing) events of level `DEBUG`, as a subscriber of the
+//! test's sees them: `actix_shareddb::query`, with `sql`, `session`, `duration`, and `tag` or `sqlstate` and `error`; and
+//! `actix_shareddb::exchange`, with `method`, `path`, `duration` and `outcome`. Parameters are not logged.
+//!
 //! # Many cases, and bad luck
 //!
 //! [`LiveServer::checkpoint`] remembers the rows, and [`restore`](LiveServer::restore) goes back to them, so that many cases
