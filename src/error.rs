@@ -210,5 +210,6 @@ from_awc!(
     awc::error::SendRequestError,
     awc::error::PayloadError,
     awc::error::JsonPayloadError,
-    awc::error::WsClientError
+    awc::error::WsClientError,
+    awc::error::WsProtocolError
 );
