@@ -102,8 +102,8 @@ impl Config {
     }
 
     /// The server and database of this case, as a URL or as `key=value` pairs, in place of the environment
-    /// variable `DATABASE_URL`. Default: that variable, and where it isn't set either, a private server made from
-    /// the PostgreSQL that is installed.
+    /// variable `DATABASE_URL`. Default: that variable, and where it isn't set either, or empty, a private server made from
+    /// the PostgreSQL that is installed. An empty URL that is given here is an error when a test opens its database.
     ///
     /// ```
     /// use actix_shareddb::Config;

@@ -20,22 +20,25 @@ pub(super) struct Url {
 
 /// The URL of the case, or else that of the environment, or none.
 pub(super) fn url(config: &Config) -> Result<Option<Url>> {
-    let (origin, text) = match config.url() {
-        Some(text) => ("Config::database_url", text.to_owned()),
-        None => match env::var("DATABASE_URL") {
-            Ok(text) => ("DATABASE_URL", text),
-            Err(env::VarError::NotPresent) => return Ok(None),
-            Err(env::VarError::NotUnicode(_)) => {
-                return Err(Error::new("DATABASE_URL is not UTF-8"));
-            }
-        },
+    let url = |origin, text: &str| {
+        let text = text.trim().to_owned();
+        (!text.is_empty()).then_some(Url { origin, text })
     };
-    // CI systems can often empty a variable, but not unset it.
-    let text = text.trim();
-    Ok((!text.is_empty()).then(|| Url {
-        origin,
-        text: text.to_owned(),
-    }))
+    if let Some(text) = config.url() {
+        // Whoever says so much doesn't mean whatever happens to be in the environment.
+        let url = url("Config::database_url", text).ok_or_else(|| {
+            Error::new("Config::database_url is empty")
+                .help("name the database, or leave the call out to use DATABASE_URL or the embedded server")
+        })?;
+        return Ok(Some(url));
+    }
+    match env::var("DATABASE_URL") {
+        // CI systems can often empty a variable, but not unset it.
+        Ok(text) => Ok(url("DATABASE_URL", &text)),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(Error::new("DATABASE_URL is not UTF-8")
+            .help("write what isn't ASCII in it as %XX, for example ä as %C3%A4")),
+    }
 }
 
 /// A server, with the database that connections go to unless they ask for another.

@@ -134,11 +134,15 @@ fn the_url_of_the_case_comes_first() {
     assert_eq!(url.text, "postgres://localhost/todo");
 }
 
+/// It must not be taken for the environment's, where a database that is left alone would be written to.
 #[test]
-fn an_empty_url_is_none() {
-    assert!(
-        url(&Config::new().database_url(""))
-            .expect("no error")
-            .is_none()
-    );
+fn an_empty_url_of_the_case_is_an_error() {
+    for text in ["", " \n"] {
+        let error = url(&Config::new().database_url(text)).err().expect(text);
+        assert_eq!(
+            format!("{error:?}"),
+            "Config::database_url is empty\n  help: name the database, or leave the call out to use DATABASE_URL or the \
+             embedded server"
+        );
+    }
 }
