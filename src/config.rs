@@ -181,7 +181,7 @@ impl Config {
     }
 
     /// How long a test waits for a connection while the server has as many as it allows (`max_connections`), because others
-    /// test there, too: other processes, other shards of the same run. Default: 30 seconds.
+    /// test there, too: other processes, other shards of the same run. Zero doesn't wait. Default: 30 seconds.
     ///
     /// ```
     /// use std::time::Duration;
@@ -197,7 +197,7 @@ impl Config {
 
     /// How long a query waits for another client's transaction while that client does nothing: time in which the
     /// database works doesn't count. Then the query fails with `lock_not_available` (55P03), and the message names
-    /// both sides. Default: 2 seconds.
+    /// both sides. Zero doesn't wait. Default: 2 seconds.
     ///
     /// ```
     /// use std::time::Duration;
@@ -213,8 +213,8 @@ impl Config {
 
     /// How long a statement waits for a lock that another connection holds, such as another test's transaction that wrote
     /// the same unique key. Then it fails with PostgreSQL's own `lock_not_available` (55P03), with a hint, and with the name of
-    /// that test and its last statement. It is the server's `lock_timeout`: what the application or the connection string
-    /// sets wins, and zero waits for ever. Default: 5 seconds.
+    /// that test and its last statement. It is the server's `lock_timeout`, in milliseconds, rounded up: what the application
+    /// or the connection string sets wins, and zero waits for ever. Default: 5 seconds.
     ///
     /// ```
     /// use std::time::Duration;
@@ -229,7 +229,7 @@ impl Config {
     }
 
     /// How long HTTP requests and statements that are in flight when a test ends may run on before they are
-    /// cancelled. Default: 5 seconds.
+    /// cancelled. Zero cancels them at once. Default: 5 seconds.
     ///
     /// ```
     /// use std::time::Duration;
@@ -243,7 +243,8 @@ impl Config {
         self
     }
 
-    /// How long the test's HTTP client waits for the head of a response. Default: 30 seconds.
+    /// How long the test's HTTP client waits for the head of a response. Zero doesn't wait, so every request fails.
+    /// Default: 30 seconds.
     ///
     /// ```
     /// use std::time::Duration;
@@ -276,7 +277,7 @@ impl Config {
     }
 
     /// How long `Pool::get` waits for a free client. A handler that never returns its clients then fails the test
-    /// instead of hanging it. Default: 10 seconds.
+    /// instead of hanging it. Zero doesn't wait. Default: 10 seconds.
     ///
     /// ```
     /// use std::time::Duration;
@@ -418,6 +419,13 @@ impl Config {
         self.lock_timeout
     }
 
+    /// The same as an option of a connection. The server counts in milliseconds, none of which is for ever, as no time is.
+    pub(crate) fn lock_option(&self) -> String {
+        let milliseconds = self.lock_timeout.as_nanos().div_ceil(1_000_000);
+        let most = i32::MAX.unsigned_abs().into();
+        format!("-c lock_timeout={}ms", milliseconds.min(most))
+    }
+
     pub(crate) fn drain(&self) -> Duration {
         self.drain_timeout
     }
@@ -507,6 +515,22 @@ mod tests {
         assert_eq!(config.isolated(), Some(Isolation::Database));
         assert!(config.keeps(OnFailure::End));
         assert!(config.denies_levels());
+    }
+
+    #[test]
+    fn a_short_time_for_a_lock_is_not_for_ever() {
+        for (timeout, milliseconds) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_micros(1001), 2),
+            (Duration::from_secs(5), 5000),
+            (Duration::MAX, 2_147_483_647),
+        ] {
+            assert_eq!(
+                Config::new().lock_timeout(timeout).lock_option(),
+                format!("-c lock_timeout={milliseconds}ms")
+            );
+        }
     }
 
     #[test]

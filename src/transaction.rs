@@ -361,8 +361,8 @@ fn test_name() -> Option<String> {
 /// they are what RESET goes back to. What stands behind those of the user's own wins over them.
 fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
     let options = format!(
-        "-c lock_timeout={}ms {} -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 {}",
-        config.lock().as_millis(),
+        "{} {} -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 {}",
+        config.lock_option(),
         target.get_options().unwrap_or_default(),
         redirect::options(),
     );

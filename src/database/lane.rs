@@ -93,7 +93,7 @@ impl OwnDatabase {
 
 /// Lets a wait for a lock end as in a shared transaction. It stands first, so that what the user sets wins.
 fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
-    let own = format!("-c lock_timeout={}ms", config.lock().as_millis());
+    let own = config.lock_option();
     let options = match target.get_options() {
         Some(options) => format!("{own} {options}"),
         None => own,
