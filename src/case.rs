@@ -87,9 +87,6 @@ use crate::{Config, Databases, FromPools, Isolation, LiveServer, Pool, Result, S
 /// failed ends with what it did: its HTTP requests, the statements that each of them ran, and, if there were any when it
 /// failed, the transaction blocks that were open and those who waited:
 ///
-/// With `ACTIX_SHAREDDB_ON_FAILURE=pause` in the environment it also waits before anything is taken back, and prints the
-/// addresses of its server and of its transaction, for `curl` and `psql`. A line on standard input, or SIGUSR1, goes on.
-///
 /// ```text
 /// what the test did, and its SQL:
 ///
@@ -100,6 +97,10 @@ use crate::{Config, Databases, FromPools, Isolation, LiveServer, Pool, Result, S
 ///    2  UPDATE users SET points = points + $2 WHERE id = $1  [1, -11]  => ERROR 23514: new row for ...
 ///       ROLLBACK
 /// ```
+///
+/// With `ACTIX_SHAREDDB_ON_FAILURE=pause` in the environment it also waits before anything is taken back, and prints the
+/// addresses of its server and of its transaction, or of its database, for `curl` and `psql`. A line on standard input, or
+/// SIGUSR1, goes on.
 pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
     /// Where the tables come from. By default, the database is used as it is.
     ///
@@ -492,10 +493,8 @@ where
         verdict.note(attempt("the test failed", async || test.run(&mut case, &live).await).await);
     }
     verdict.tell_story();
-    if on_failure == OnFailure::Pause
-        && let Some(story) = verdict.story()
-    {
-        pause::until_told(name, story, &live).await;
+    if on_failure == OnFailure::Pause && !verdict.is_clean() {
+        pause::until_told(name, verdict.story(), &live).await;
     }
     verdict.note(attempt("`tear_down` failed", async || case.tear_down(&live).await).await);
 

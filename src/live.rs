@@ -13,6 +13,7 @@ use awc::ws::WebsocketsRequest;
 
 use crate::backend::Stream;
 use crate::cookies::Jar;
+use crate::database::lane;
 use crate::databases::{DEFAULT, named};
 use crate::exchange::Exchanges;
 use crate::in_flight::InFlight;
@@ -69,7 +70,11 @@ pub(crate) enum Door {
         recording: Recording,
         insider: Box<Insider>,
     },
-    Database(String),
+    Database {
+        url: String,
+        /// The same without a password.
+        shown: String,
+    },
 }
 
 impl Door {
@@ -80,14 +85,21 @@ impl Door {
                 recording: transaction.recording().clone(),
                 insider: Box::new(transaction.insider()),
             },
-            Kind::Database(database) => Self::Database(database.database_url()),
+            Kind::Database(database) => Self::of_database(database.target()),
+        }
+    }
+
+    pub(crate) fn of_database(target: &tokio_postgres::Config) -> Self {
+        Self::Database {
+            url: lane::url(target),
+            shown: lane::url_to_show(target),
         }
     }
 
     fn url(&self) -> Result<String> {
         match self {
             Self::Transaction { entrance, .. } => entrance.url(),
-            Self::Database(url) => Ok(url.clone()),
+            Self::Database { url, .. } => Ok(url.clone()),
         }
     }
 }
@@ -390,6 +402,14 @@ impl LiveServer {
         self.door().url()
     }
 
+    /// The same for people: with the password of this one test, but not with that of a server.
+    pub(crate) fn database_url_to_show(&self) -> Result<String> {
+        match self.door() {
+            Door::Transaction { entrance, .. } => entrance.url(),
+            Door::Database { shown, .. } => Ok(shown.clone()),
+        }
+    }
+
     /// That of the first database.
     fn door(&self) -> &Door {
         named(&self.server.doors, DEFAULT)
@@ -451,7 +471,7 @@ impl LiveServer {
     pub fn isolation(&self) -> Isolation {
         match self.door() {
             Door::Transaction { .. } => Isolation::Transaction,
-            Door::Database(_) => Isolation::Database,
+            Door::Database { .. } => Isolation::Database,
         }
     }
 
@@ -464,7 +484,7 @@ impl LiveServer {
     pub(crate) fn insider(&self) -> &Insider {
         match self.door() {
             Door::Transaction { insider, .. } => insider,
-            Door::Database(_) => needs_transaction(),
+            Door::Database { .. } => needs_transaction(),
         }
     }
 
@@ -472,7 +492,7 @@ impl LiveServer {
     pub(crate) fn recording(&self) -> &Recording {
         match self.door() {
             Door::Transaction { recording, .. } => recording,
-            Door::Database(_) => needs_transaction(),
+            Door::Database { .. } => needs_transaction(),
         }
     }
 

@@ -134,7 +134,7 @@ impl Opened {
     pub(crate) fn doors(&self) -> Vec<(String, Door)> {
         let door = |access: &Access| match access {
             Access::Shared(index) => Door::of(&self.shared[*index].database),
-            Access::External(external) => Door::Database(lane::url(&external.target)),
+            Access::External(external) => Door::of_database(&external.target),
         };
         let doors = self
             .names

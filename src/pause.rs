@@ -1,8 +1,8 @@
 //! Stop and look: a test that has failed waits before it takes anything back.
 //!
-//! With `ACTIX_SHAREDDB_ON_FAILURE=pause` its transaction and its server stay as they are, and both addresses are printed, past
-//! the test harness that keeps a test's output to itself. A line on standard input goes on, or, where there is no terminal,
-//! SIGUSR1; then everything is rolled back as always.
+//! With `ACTIX_SHAREDDB_ON_FAILURE=pause` its transaction, or its database, and its server stay as they are, and both
+//! addresses are printed, past the test harness that keeps a test's output to itself. A line on standard input goes on, or,
+//! where there is no terminal, SIGUSR1; then the test ends as always.
 
 use std::future::pending;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -12,29 +12,38 @@ use std::thread;
 use futures_util::future::select;
 use tokio::sync::oneshot;
 
-use crate::LiveServer;
+use crate::{Isolation, LiveServer};
 
 /// Says where the test can be looked at, and waits until it may go on.
 pub(crate) async fn until_told(name: &str, story: &str, live: &LiveServer) {
     // One at a time: there is one standard input.
     static PAUSED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _paused = PAUSED.lock().await;
-    let database = match live.database_url() {
-        Ok(url) => format!("psql {url}"),
+    let database = match live.database_url_to_show() {
+        Ok(url) => format!("psql {}", quoted(&url)),
         Err(error) => format!("(none: {error})"),
+    };
+    let (what, end) = match live.isolation() {
+        Isolation::Transaction => ("its transaction:", ", and is rolled back"),
+        Isolation::Database => ("its database:   ", ""),
     };
     // From before anybody is told of the signal, which would end the process where nobody listens.
     let signalled = signalled();
     say(&format!(
         "\n{story}\nthe test '{name}' has failed and waits\n  \
          its server:      {}\n  \
-         its transaction: {database}\n  \
+         {what} {database}\n  \
          to go on:        {}\n",
         live.url("/"),
         how_to_go_on(),
     ));
     select(pin!(entered()), pin!(signalled)).await;
-    say("it goes on, and is rolled back\n");
+    say(&format!("it goes on{end}\n"));
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Past the harness, which captures only what is printed by macros.

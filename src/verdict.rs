@@ -89,9 +89,9 @@ impl Verdict {
         }
     }
 
-    /// What there is to tell of a test that has failed.
-    pub(crate) fn story(&self) -> Option<&str> {
-        self.story.as_deref()
+    /// What there is to tell of a test that has failed. Nothing, if nobody saw what it did.
+    pub(crate) fn story(&self) -> &str {
+        self.story.as_deref().unwrap_or_default()
     }
 
     /// Tells of what is likely to be a mistake of the application, or fails the test, as the configuration has it.

@@ -76,6 +76,10 @@ impl OwnDatabase {
         url(&self.target)
     }
 
+    pub(crate) fn target(&self) -> &tokio_postgres::Config {
+        &self.target
+    }
+
     /// Drops the database, whoever is connected to it.
     pub(crate) async fn end(self) -> Result<()> {
         self.clone.remove().await
@@ -84,7 +88,7 @@ impl OwnDatabase {
     /// Leaves the database for somebody to look at, and says how.
     pub(crate) async fn keep(self) -> Result<String> {
         let name = self.clone.keep().await?;
-        let url = url::of(&self.target, url::Password::Hidden);
+        let url = url_to_show(&self.target);
         Ok(format!(
             "the test's database was kept as {name}, until nobody has used it for a week:\n  psql '{url}'"
         ))
@@ -118,6 +122,11 @@ pub(crate) fn plain_pool(target: &tokio_postgres::Config, config: &Config) -> Re
 /// The URL of a database, for a program.
 pub(crate) fn url(target: &tokio_postgres::Config) -> String {
     url::of(target, url::Password::Told)
+}
+
+/// The same for people, without the password.
+pub(crate) fn url_to_show(target: &tokio_postgres::Config) -> String {
+    url::of(target, url::Password::Hidden)
 }
 
 /// Opens connections as a manager of deadpool's own does, or through the user's TLS connector; while the server is full, it

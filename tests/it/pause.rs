@@ -15,18 +15,28 @@ live_server! {
             Self::with_lists(live).await?;
             panic!("on purpose");
         }
+
+        #[ignore = "fails on purpose, under `a_database_of_a_test_that_has_failed_can_be_looked_at`"]
+        #[isolation(Database)]
+        async fn waits_in_a_database(&self, live: &LiveServer) -> Result<()> {
+            Self::with_lists(live).await?;
+            panic!("on purpose");
+        }
     }
 }
 
-/// Starts that test, and returns what it says of where it is to be found.
-fn paused() -> (
+/// Starts such a test, and returns what it says of where it is to be found.
+fn paused(
+    test: &str,
+    of_database: &str,
+) -> (
     std::process::Child,
     BufReader<std::process::ChildStderr>,
     String,
     String,
 ) {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "pause::waits", "--ignored"])
+        .args(["--exact", test, "--ignored"])
         .env("ACTIX_SHAREDDB_ON_FAILURE", "pause")
         .env("NO_COLOR", "1")
         .stdin(Stdio::piped())
@@ -43,11 +53,15 @@ fn paused() -> (
         let (_, behind) = said.split_once(words).expect(&said);
         behind.lines().next().unwrap().trim().to_owned()
     };
-    assert!(
+    // What is done on plain connections isn't seen.
+    assert_eq!(
         said.contains("INSERT INTO list VALUES (1, 'a'), (2, 'b')"),
+        of_database == "its transaction:",
         "{said}"
     );
-    let (server, database) = (behind("its server:"), behind("its transaction: psql"));
+    let (server, psql) = (behind("its server:"), behind(of_database));
+    let database = psql.strip_prefix("psql '").expect(&psql);
+    let database = database.strip_suffix('\'').expect(&psql).to_owned();
     let go_on = format!("kill -USR1 {}", child.id());
     if cfg!(unix) {
         assert_eq!(behind("to go on:"), go_on);
@@ -66,7 +80,7 @@ async fn rows(database: &str) -> Result<i64, tokio_postgres::Error> {
 
 #[actix_web::test]
 async fn a_test_that_has_failed_can_be_looked_at() {
-    let (mut child, mut stderr, server, database) = paused();
+    let (mut child, mut stderr, server, database) = paused("pause::waits", "its transaction:");
     assert_eq!(rows(&database).await.unwrap(), 2);
     let response = awc::Client::default()
         .get(format!("{server}none"))
@@ -81,10 +95,23 @@ async fn a_test_that_has_failed_can_be_looked_at() {
     assert!(rows(&database).await.is_err());
 }
 
+#[actix_web::test]
+async fn a_database_of_a_test_that_has_failed_can_be_looked_at() {
+    let (mut child, mut stderr, _, database) =
+        paused("pause::waits_in_a_database", "its database:");
+    assert_eq!(rows(&database).await.unwrap(), 2);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(said, "it goes on\n");
+    assert_eq!(child.wait().unwrap().code(), Some(101));
+    assert!(rows(&database).await.is_err());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_goes_on_where_nobody_types() {
-    let (mut child, mut stderr, ..) = paused();
+    let (mut child, mut stderr, ..) = paused("pause::waits", "its transaction:");
     drop(child.stdin.take());
     let signal = format!("kill -USR1 {}", child.id());
     assert!(
