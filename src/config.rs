@@ -307,6 +307,9 @@ impl Config {
 
     /// Has a test print a line for each HTTP request that gives cause for this hint. Default: none.
     ///
+    /// In a database of the test's own ([`Isolation::Database`]) nothing is seen of what the application does, and a line in the
+    /// test's output says so.
+    ///
     /// ```
     /// use actix_shareddb::{Config, Hint};
     ///
@@ -322,6 +325,9 @@ impl Config {
 
     /// Has a test fail that gives cause for this hint. Default: none.
     ///
+    /// In a database of the test's own ([`Isolation::Database`]) nothing is seen of what the application does. The test doesn't
+    /// fail for that, so that a suite can be run in databases unchanged, but a line in its output says so.
+    ///
     /// ```
     /// use actix_shareddb::{Config, Hint};
     ///
@@ -334,6 +340,10 @@ impl Config {
 
     pub(crate) fn hints(&self, hint: Hint) -> bool {
         self.hints.contains(&hint)
+    }
+
+    pub(crate) fn looks_for_causes(&self) -> bool {
+        !self.hints.is_empty() || !self.denied.is_empty()
     }
 
     pub(crate) fn denies(&self, hint: Hint) -> bool {

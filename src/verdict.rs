@@ -97,6 +97,9 @@ impl Verdict {
     /// Tells of what is likely to be a mistake of the application, or fails the test, as the configuration has it.
     pub(crate) fn look_for_causes(&mut self, config: &Config) {
         let Some(recording) = &self.recording else {
+            if config.looks_for_causes() {
+                print(UNSEEN);
+            }
             return;
         };
         let causes = recording.causes(|hint| config.hints(hint) || config.denies(hint));
@@ -154,6 +157,10 @@ impl Verdict {
         notes
     }
 }
+
+/// What is done on plain connections isn't seen. That a test fails on it would keep a suite from being run in databases.
+const UNSEEN: &str = "Config::hint and Config::deny look for nothing in this test: they need a shared transaction, and it \
+     has a database of its own";
 
 /// Is printed when the panic's own message has been.
 struct Last(String);

@@ -200,7 +200,24 @@ live_server! {
             live.get("/repeated").send().await?;
             Err(actix_shareddb::Error::other("so that the output is shown"))
         }
+
+        #[ignore = "runs under `that_nothing_is_looked_for_is_printed`"]
+        #[isolation(Database)]
+        async fn gives_no_hints(&self, live: &LiveServer) -> Result<()> {
+            live.get("/unguarded").send().await?;
+            live.get("/repeated").send().await?;
+            Err(actix_shareddb::Error::other("so that the output is shown"))
+        }
     }
+}
+
+#[test]
+fn that_nothing_is_looked_for_is_printed() {
+    let (_, printed) = child("hints::gives_no_hints");
+    let line = "Config::hint and Config::deny look for nothing in this test: they need a shared transaction, and it has a \
+                database of its own";
+    assert_eq!(printed.matches(line).count(), 1, "{printed}");
+    assert!(!printed.contains("hint, "), "{printed}");
 }
 
 #[test]
