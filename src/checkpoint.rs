@@ -107,14 +107,17 @@ impl LiveServer {
     /// ```
     ///
     /// It is a savepoint between the outer transaction and those of the application, so it is there for as long as the test.
-    /// Going back to one ends those that were set after it.
+    /// Going back to one ends those that were set after it. It is one of the case's own database: what the application does
+    /// in [others](crate::Databases) stays.
     ///
     /// # Errors
     ///
-    /// If a transaction block is open, and stays so for the [`lease_timeout`](crate::Config::idle_in_transaction_timeout), with the
-    /// statements of whoever holds it. What runs is waited for.
+    /// If a transaction block is open, and stays so for the
+    /// [`idle_in_transaction_timeout`](crate::Config::idle_in_transaction_timeout), with the statements of whoever holds it.
+    /// What runs is waited for. Also if the test has a database of its own
+    /// ([`Isolation::Database`](crate::Isolation::Database)).
     pub async fn checkpoint(&self) -> Result<Checkpoint> {
-        Checkpoint::set(self.insider()).await
+        Checkpoint::set(self.insider()?).await
     }
 
     /// Goes back to a checkpoint, to which can be gone back again.
@@ -127,7 +130,7 @@ impl LiveServer {
     /// As for [`checkpoint`](Self::checkpoint); also if an earlier checkpoint was gone back to since this one was set, and if
     /// it is one of another transaction.
     pub async fn restore(&self, checkpoint: &Checkpoint) -> Result<()> {
-        checkpoint.restore(self.insider(), false).await
+        checkpoint.restore(self.insider()?, false).await
     }
 
     /// The same with all sequences, so that the same ids are given again.
@@ -151,7 +154,7 @@ impl LiveServer {
     ///
     /// As for [`restore`](Self::restore); also if a sequence is locked by another test.
     pub async fn restore_with_sequences(&self, checkpoint: &Checkpoint) -> Result<()> {
-        checkpoint.restore(self.insider(), true).await
+        checkpoint.restore(self.insider()?, true).await
     }
 }
 

@@ -231,7 +231,14 @@ impl LiveServer {
     ///
     /// The next statement that is meant meets the fault, or the [nth](Faults::nth). Each statement meets one at the most, that
     /// which was ordered first. A `ROLLBACK` never does, nor does what fails anyway in a transaction that has failed. The test's
-    /// own statements, by [`pool`](Self::pool), aren't meant.
+    /// own statements, by [`pool`](Self::pool), aren't meant, nor are those in [other databases](crate::Databases) than the
+    /// case's own.
+    ///
+    /// # Panics
+    ///
+    /// If the test has a database of its own ([`Isolation::Database`](crate::Isolation::Database)), where the application has
+    /// plain connections.
+    #[track_caller]
     pub fn faults(&self) -> Faults {
         Faults::new(self.driver(), |origin| origin == Origin::Server)
     }

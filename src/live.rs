@@ -23,7 +23,7 @@ use crate::opened::Opened;
 use crate::queries::Recording;
 use crate::socket::Entrance;
 use crate::test_database::Kind;
-use crate::{Config, Isolation, Pool, Pools, Result, TestDatabase};
+use crate::{Config, Error, Isolation, Pool, Pools, Result, TestDatabase};
 
 /// A server that runs for one test, with a client to talk to it and a pool on the same transaction.
 ///
@@ -477,14 +477,16 @@ impl LiveServer {
 
     #[track_caller]
     pub(crate) fn driver(&self) -> &Driver<Stream> {
-        self.insider().driver()
+        match self.door() {
+            Door::Transaction { insider, .. } => insider.driver(),
+            Door::Database { .. } => panic!("{NO_TRANSACTION}; {TAKE_TRANSACTION}"),
+        }
     }
 
-    #[track_caller]
-    pub(crate) fn insider(&self) -> &Insider {
+    pub(crate) fn insider(&self) -> Result<&Insider> {
         match self.door() {
-            Door::Transaction { insider, .. } => insider,
-            Door::Database { .. } => needs_transaction(),
+            Door::Transaction { insider, .. } => Ok(insider),
+            Door::Database { .. } => Err(Error::new(NO_TRANSACTION).help(TAKE_TRANSACTION)),
         }
     }
 
@@ -492,7 +494,7 @@ impl LiveServer {
     pub(crate) fn recording(&self) -> &Recording {
         match self.door() {
             Door::Transaction { recording, .. } => recording,
-            Door::Database { .. } => needs_transaction(),
+            Door::Database { .. } => panic!("{NO_TRANSACTION}; {TAKE_TRANSACTION}"),
         }
     }
 
@@ -515,13 +517,9 @@ impl LiveServer {
 }
 
 /// What passes by on plain connections isn't seen, and what they commit isn't taken back.
-#[track_caller]
-fn needs_transaction() -> ! {
-    panic!(
-        "queries, checkpoints and faults are those of a shared transaction, and this test has a database of its own; \
-         write `#[isolation(Transaction)]` above it"
-    )
-}
+const NO_TRANSACTION: &str = "queries, checkpoints and faults are those of a shared transaction, and this test has a \
+     database of its own";
+const TAKE_TRANSACTION: &str = "write `#[isolation(Transaction)]` above the test";
 
 impl fmt::Debug for LiveServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

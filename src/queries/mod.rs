@@ -294,7 +294,14 @@ impl LiveServer {
     /// # }
     /// ```
     ///
-    /// What this crate sends to the server on its own account is not in it.
+    /// What this crate sends to the server on its own account is not in it, nor is what runs in
+    /// [other databases](crate::Databases) than the case's own.
+    ///
+    /// # Panics
+    ///
+    /// If the test has a database of its own ([`Isolation::Database`](crate::Isolation::Database)), where the application
+    /// has plain connections.
+    #[track_caller]
     pub fn queries(&self) -> Queries {
         self.recording().so_far()
     }
@@ -310,11 +317,22 @@ impl LiveServer {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn capture_queries<F: Future>(&self, future: F) -> (F::Output, Queries) {
-        self.capture().around(future).await
+    ///
+    /// # Panics
+    ///
+    /// If the test has a database of its own ([`Isolation::Database`](crate::Isolation::Database)), where the application
+    /// has plain connections.
+    #[track_caller]
+    pub fn capture_queries<F: Future>(
+        &self,
+        future: F,
+    ) -> impl Future<Output = (F::Output, Queries)> {
+        // Not only when it is polled: the panic is to tell the line of the call.
+        let recording = self.recording();
+        async move { Capture::begin(recording).around(future).await }
     }
 
-    /// The statements that the application ran for a response, as far as that can be told: see
+    /// The statements that the application ran for a response in the case's own database, as far as that can be told: see
     /// [`Query::exchanges`].
     ///
     /// ```no_run
@@ -328,16 +346,19 @@ impl LiveServer {
     ///
     /// # Panics
     ///
-    /// If the response isn't one to a request of this server's own client.
+    /// If the response isn't one to a request of this server's own client, and if the test has a database of its own
+    /// ([`Isolation::Database`](crate::Isolation::Database)), where the application has plain connections.
     #[track_caller]
     pub fn queries_of<S>(&self, response: &awc::ClientResponse<S>) -> Queries {
-        let number = assemble::number(response)
-            .expect("the response is one to a request that was made through this `LiveServer`");
+        let Some(number) = assemble::number(response) else {
+            panic!("the response isn't one to a request that was made through this `LiveServer`");
+        };
         self.recording().of(number)
     }
 
     /// From now on; what [`assert_num_queries!`](crate::assert_num_queries) does first.
     #[doc(hidden)]
+    #[track_caller]
     pub fn capture(&self) -> Capture {
         Capture::begin(self.recording())
     }
@@ -388,7 +409,8 @@ impl SharedTransaction {
 ///
 /// # Panics
 ///
-/// If there are more or fewer, with a list of them all:
+/// If the test has a database of its own ([`Isolation::Database`](crate::Isolation::Database)), and if there are more or
+/// fewer, with a list of them all:
 ///
 /// ```text
 /// expected 2 queries, but there were 3:

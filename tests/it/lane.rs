@@ -1,13 +1,13 @@
 //! The committed lane: what one transaction can't show, by the same trait and macro.
 
 use std::net::TcpListener;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use actix_shareddb::__private::{run, run_in};
 use actix_shareddb::{
     Config, Isolation, LiveServer, LiveServerTestCase, Pool, Result, Schema, SharedTransaction,
-    TestDatabase, live_server,
+    TestDatabase, assert_num_queries, live_server,
 };
 use actix_web::dev::Server;
 use actix_web::web::Data;
@@ -16,6 +16,8 @@ use futures_util::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, IsolationLevel, NoTls};
+
+use crate::live::failures::child;
 
 const SCHEMA: &str = "
     CREATE TABLE note (id serial PRIMARY KEY, text text NOT NULL);
@@ -148,6 +150,30 @@ live_server! {
             Ok(())
         }
 
+        #[isolation(Database)]
+        async fn a_checkpoint_needs_the_transaction(&mut self, live: &LiveServer) -> Result<()> {
+            let refused = live.checkpoint().await.unwrap_err();
+            assert_eq!(
+                format!("{refused:?}"),
+                "queries, checkpoints and faults are those of a shared transaction, and this test has a database of its own\n  \
+                 help: write `#[isolation(Transaction)]` above the test"
+            );
+            Ok(())
+        }
+
+        #[ignore = "fails on purpose, under `what_needs_the_transaction_panics_in_the_test`"]
+        #[isolation(Database)]
+        async fn asks_for_what_only_the_transaction_has(&mut self, live: &LiveServer) -> Result<()> {
+            let response = live.post("/notes/milk").send().await?;
+            let panics = |ask: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(ask)).is_err());
+            panics(&|| drop(live.queries()));
+            panics(&|| drop(live.capture_queries(async {})));
+            panics(&|| drop(live.queries_of(&response)));
+            panics(&|| drop(live.faults()));
+            panics(&|| assert_num_queries!(live, 0, ()));
+            Err(actix_shareddb::Error::other("so that the output is shown"))
+        }
+
         /// A lock that a test waits for in vain is its own.
         #[isolation(Database)]
         async fn a_wait_for_a_lock_ends(&mut self, live: &LiveServer) -> Result<()> {
@@ -157,6 +183,17 @@ live_server! {
             Ok(())
         }
     }
+}
+
+#[test]
+fn what_needs_the_transaction_panics_in_the_test() {
+    let (_, printed) = child("lane::asks_for_what_only_the_transaction_has");
+    let words = "queries, checkpoints and faults are those of a shared transaction, and this test has a database of its own; \
+                 write `#[isolation(Transaction)]` above the test";
+    assert_eq!(printed.matches(words).count(), 5, "{printed}");
+    // And once for the test's own failure.
+    let place = "panicked at tests/it/lane.rs:";
+    assert_eq!(printed.matches(place).count(), 6, "{printed}");
 }
 
 /// All tests of a case.
