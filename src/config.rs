@@ -23,7 +23,8 @@ use crate::on_failure::OnFailure;
 ///     .request_timeout(Duration::from_secs(60));
 /// ```
 ///
-/// These are all knobs. What is written in a `Config` wins over the environment.
+/// These are all knobs. What is written in a `Config` wins over the environment; only `allow_server` and `allow_database`
+/// add to what their variables list.
 ///
 /// | `Config` | environment variable | default |
 /// |---|---|---|
@@ -32,6 +33,7 @@ use crate::on_failure::OnFailure;
 /// | [`allow_server`](Self::allow_server) | `ACTIX_SHAREDDB_ALLOW_SERVER` | this machine's servers only |
 /// | [`allow_database`](Self::allow_database) | `ACTIX_SHAREDDB_ALLOW_DATABASE` | none that looks like production |
 /// | [`tls`](Self::tls) | | none |
+/// | [`connection_limit_timeout`](Self::connection_limit_timeout) | | 30 s |
 /// | [`isolation`](Self::isolation) | `ACTIX_SHAREDDB_ISOLATION` | `transaction` |
 /// | [`keep_on_failure`](Self::keep_on_failure) | `ACTIX_SHAREDDB_ON_FAILURE=keep` | no |
 /// | [`hint`](Self::hint), [`deny`](Self::deny) | | none |
@@ -43,6 +45,7 @@ use crate::on_failure::OnFailure;
 /// | [`pool_max_size`](Self::pool_max_size) | | deadpool's |
 /// | [`pool_wait_timeout`](Self::pool_wait_timeout) | | 10 s |
 /// | [`recycling_method`](Self::recycling_method) | | `Fast` |
+/// | [`deny_isolation_levels`](Self::deny_isolation_levels) | | no |
 #[derive(Clone, Debug)]
 #[must_use = "a configuration does nothing until a test case returns it"]
 pub struct Config {
@@ -116,8 +119,8 @@ impl Config {
     }
 
     /// Lets the tests work on a server that isn't this machine, by its host name or address, which are compared with
-    /// those of the connection string. May be called for several. Default: none but those that the environment variable
-    /// `ACTIX_SHAREDDB_ALLOW_SERVER` lists, with commas in between.
+    /// those of the connection string. May be called for several. Those that the environment variable
+    /// `ACTIX_SHAREDDB_ALLOW_SERVER` lists, with commas in between, are allowed as well. Default: no others.
     ///
     /// A CI system's service container is such a server: there, set the variable to its name.
     ///
@@ -134,8 +137,8 @@ impl Config {
     }
 
     /// Lets the tests work in a database whose name looks like production, such as `todo_production`. May be called for
-    /// several. Default: none but those that the environment variable `ACTIX_SHAREDDB_ALLOW_DATABASE` lists, with
-    /// commas in between.
+    /// several. Those that the environment variable `ACTIX_SHAREDDB_ALLOW_DATABASE` lists, with commas in between, are
+    /// allowed as well. Default: no others.
     ///
     /// ```
     /// use actix_shareddb::Config;
@@ -213,8 +216,8 @@ impl Config {
 
     /// How long a statement waits for a lock that another connection holds, such as another test's transaction that wrote
     /// the same unique key. Then it fails with PostgreSQL's own `lock_not_available` (55P03), with a hint, and with the name of
-    /// that test and its last statement. It is the server's `lock_timeout`, in milliseconds, rounded up: what the application
-    /// or the connection string sets wins, and zero waits for ever. Default: 5 seconds.
+    /// that test and its last statement. It is the server's `lock_timeout`, in milliseconds, rounded up: what the
+    /// application or the connection string sets wins, and zero waits for ever. Default: 5 seconds.
     ///
     /// ```
     /// use std::time::Duration;
@@ -307,8 +310,8 @@ impl Config {
 
     /// Has a test print a line for each HTTP request that gives cause for this hint. Default: none.
     ///
-    /// In a database of the test's own ([`Isolation::Database`]) nothing is seen of what the application does, and a line in the
-    /// test's output says so.
+    /// In a database of the test's own ([`Isolation::Database`]) nothing is seen of what the application does, and a line in
+    /// the test's output says so.
     ///
     /// ```
     /// use actix_shareddb::{Config, Hint};
@@ -325,8 +328,8 @@ impl Config {
 
     /// Has a test fail that gives cause for this hint. Default: none.
     ///
-    /// In a database of the test's own ([`Isolation::Database`]) nothing is seen of what the application does. The test doesn't
-    /// fail for that, so that a suite can be run in databases unchanged, but a line in its output says so.
+    /// In a database of the test's own ([`Isolation::Database`]) nothing is seen of what the application does. The test
+    /// doesn't fail for that, so that a suite can be run in databases unchanged, but a line in its output says so.
     ///
     /// ```
     /// use actix_shareddb::{Config, Hint};

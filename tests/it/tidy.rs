@@ -203,6 +203,28 @@ fn every_example_is_tested_and_has_its_line_in_the_readme() {
 }
 
 #[test]
+fn every_setting_is_in_the_table() {
+    let text = read("src/config.rs");
+    let table: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("/// |"))
+        .collect();
+    let settings = text.lines().filter_map(|line| {
+        let name = line.strip_prefix("    pub fn ")?;
+        name.split(['(', '<']).next().filter(|&name| name != "new")
+    });
+    let wrong: Vec<_> = settings
+        .filter(|name| {
+            let link = format!("[`{name}`](Self::{name})");
+            !table.iter().any(|row| row.contains(&link))
+        })
+        .map(str::to_owned)
+        .collect();
+    assert!(table.len() > 10, "{table:?}");
+    assert_none("the table of Config doesn't list", &wrong);
+}
+
+#[test]
 fn the_changelog_keeps_its_shape() {
     const KINDS: [&str; 6] = [
         "Added",
