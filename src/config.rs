@@ -367,8 +367,11 @@ impl Config {
         self
     }
 
-    /// Whether a live-server test that fails leaves its database, if it has one of its own ([`Isolation::Database`]). Its name,
-    /// and how to look into it with `psql`, is told with the failure. It is dropped when nobody has used it for a week.
+    /// Whether a live-server test that fails leaves its database, if it has one of its own ([`Isolation::Database`]). Its
+    /// name is told with the failure, and so are the commands that look into it with `psql` and drop it. What nobody drops
+    /// goes by itself when a week or more has passed and a changed schema of the package is prepared, unless somebody is
+    /// connected to it.
+    ///
     /// Default: if the environment variable `ACTIX_SHAREDDB_ON_FAILURE` is `keep`.
     ///
     /// ```

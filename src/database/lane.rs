@@ -85,12 +85,15 @@ impl OwnDatabase {
         self.clone.remove().await
     }
 
-    /// Leaves the database for somebody to look at, and says how.
+    /// Leaves the database for somebody to look at, and says how to do that, and how to drop it.
     pub(crate) async fn keep(self) -> Result<String> {
+        let maintenance = url_to_show(self.clone.maintenance());
         let name = self.clone.keep().await?;
         let url = url_to_show(&self.target);
+        // Its name needs no quotes.
         Ok(format!(
-            "the test's database was kept as {name}, until nobody has used it for a week:\n  psql '{url}'"
+            "the test's database was kept as {name}:\n  psql '{url}'\nto drop it:\n  \
+             psql '{maintenance}' -c 'DROP DATABASE {name}'"
         ))
     }
 }

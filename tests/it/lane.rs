@@ -338,14 +338,17 @@ fn a_database_is_kept_if_it_is_asked_for_and_the_test_has_failed() {
     let told = command.split('\'').next().unwrap();
     assert!(is_there(told));
     // Nobody wants to look at this one.
+    let (_, command) = words
+        .split_once("\nto drop it:\n  psql '")
+        .expect("how to drop it is told");
+    let (url, drop) = command.split_once("' -c '").expect("a command");
+    let drop = drop.split('\'').next().unwrap();
+    assert_eq!(drop, format!("DROP DATABASE {name}"));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let mut config: tokio_postgres::Config = url.parse().unwrap();
-        config.dbname("postgres");
-        let (client, connection) = config.connect(NoTls).await.unwrap();
-        tokio::spawn(connection);
-        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-        client.batch_execute(&drop).await.unwrap();
+        let (client, _) = stranger(url).await;
+        client.batch_execute(drop).await.unwrap();
     });
+    assert!(!is_there(told));
 }
 
 #[tokio::test]

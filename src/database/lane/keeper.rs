@@ -188,6 +188,11 @@ impl Clone {
         self.name.as_deref().unwrap_or_default()
     }
 
+    /// Where to connect to for dropping it.
+    pub(super) fn maintenance(&self) -> &tokio_postgres::Config {
+        &self.keeper.config
+    }
+
     pub(super) async fn remove(mut self) -> Result<()> {
         let (keeper, name) = (Arc::clone(&self.keeper), self.name.take());
         self.keeper

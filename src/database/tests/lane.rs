@@ -159,12 +159,14 @@ async fn one_that_is_kept_outlives_its_keeper_and_says_how_to_look_into_it() {
     let (database, target) = open(&Schema::sql("CREATE TABLE kept_one ()"), &config).await;
     let words = database.keep().await.expect("words");
     let name = name(&target);
+    let dir = private.dir().display().to_string().replace('/', "%2F");
     assert_eq!(
         words,
         format!(
-            "the test's database was kept as {name}, until nobody has used it for a week:\n  \
-            psql 'postgres://postgres@/{name}?host={}&port=5432'",
-            private.dir().display().to_string().replace('/', "%2F")
+            "the test's database was kept as {name}:\n  \
+            psql 'postgres://postgres@/{name}?host={dir}&port=5432'\n\
+            to drop it:\n  \
+            psql 'postgres://postgres@/postgres?host={dir}&port=5432' -c 'DROP DATABASE {name}'"
         )
     );
     assert_eq!(count(&target, "kept_one").await, 0);
