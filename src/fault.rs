@@ -14,7 +14,9 @@ use crate::{LiveServer, SharedTransaction};
 
 /// Orders a fault: which statement is meant, and what happens to it. [`LiveServer::faults`] begins.
 ///
-/// A statement is meant if all conditions hold. Without any, each is that doesn't control a transaction.
+/// A statement is meant if all conditions hold. One that controls a transaction, such as `BEGIN`, is meant only if
+/// [`on`](Self::on), [`on_commit`](Self::on_commit) or [`when`](Self::when) is among them: to say which table or which session
+/// is not to mean its `COMMIT`.
 #[must_use = "a fault is ordered by what shall happen: `fail`, `violate`, `delay` or `disconnect`"]
 pub struct Faults {
     driver: Driver<Stream>,
@@ -59,7 +61,7 @@ impl Faults {
         self.and(move |candidate| normal(candidate.sql).contains(&text))
     }
 
-    /// Statements that name this table, or anything else of that name.
+    /// Statements that name this table, or anything else of that name, but for those that control a transaction.
     pub fn on_table(self, name: &str) -> Self {
         let name = name.to_owned();
         self.and(move |candidate| fault::names(candidate.sql, &name))
@@ -71,7 +73,8 @@ impl Faults {
         self.and(|candidate| candidate.commits)
     }
 
-    /// Statements of which this is true, such as that a regular expression matches them.
+    /// Statements of which this is true, such as that a regular expression matches them. It is asked about all, `BEGIN` and
+    /// `COMMIT` among them.
     ///
     /// ```no_run
     /// # use actix_shareddb::LiveServer;
@@ -80,11 +83,13 @@ impl Faults {
     /// live.faults().when(|sql| sql.ends_with("FOR UPDATE")).fail(SqlState::T_R_DEADLOCK_DETECTED);
     /// # }
     /// ```
-    pub fn when(self, is_meant: impl Fn(&str) -> bool + Send + 'static) -> Self {
+    pub fn when(mut self, is_meant: impl Fn(&str) -> bool + Send + 'static) -> Self {
+        self.is_explicit = true;
         self.and(move |candidate| is_meant(&String::from_utf8_lossy(candidate.sql)))
     }
 
-    /// Statements of this session, as [`Query::session`](crate::Query::session) counts them.
+    /// Statements of this session, as [`Query::session`](crate::Query::session) counts them, but for those that control a
+    /// transaction.
     pub fn of_session(self, number: u32) -> Self {
         self.and(move |candidate| candidate.session.0 == number)
     }

@@ -113,6 +113,31 @@ async fn a_commit_that_fails_keeps_nothing_and_ends_its_block() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_closure_is_asked_about_what_controls_a_transaction_and_a_session_is_not_its_commit() -> Result<()>
+{
+    let transaction = open().await;
+    let client = transaction.pool()?.get().await?;
+    let of_session = transaction
+        .faults()
+        .of_session(1)
+        .nth(2)
+        .fail(SqlState::DISK_FULL);
+    let commit = transaction
+        .faults()
+        .when(|sql| sql == "COMMIT")
+        .fail(SqlState::T_R_SERIALIZATION_FAILURE);
+    client.batch_execute("BEGIN").await?;
+    client.batch_execute(INSERT).await?;
+    let error = database_error(client.batch_execute("COMMIT").await);
+    assert_eq!(error.code(), &SqlState::T_R_SERIALIZATION_FAILURE);
+    assert_eq!((commit.hits(), of_session.hits()), (1, 0));
+    assert!(client.batch_execute("SELECT 1").await.is_err());
+    assert_eq!(of_session.hits(), 1);
+    drop(client);
+    transaction.rollback().await
+}
+
+#[tokio::test]
 async fn a_commit_outside_of_a_block_and_a_rollback_meet_no_fault() -> Result<()> {
     let transaction = open().await;
     let client = transaction.pool()?.get().await?;
