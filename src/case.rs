@@ -404,7 +404,7 @@ async fn in_databases<C, P>(
         match database.into_kind() {
             Kind::Transaction(transaction) => roll_back.push(async move {
                 let event = event("the rollback", "failed", &name);
-                attempt(&event, async || transaction.rollback().await).await
+                attempt(&event, async || transaction.roll_back().await).await
             }),
             Kind::Database(database) => own.push((name, database)),
         }
@@ -500,6 +500,11 @@ where
 
     databases.close_gates();
     live.drain(config.drain()).await;
+    if let Kind::Transaction(transaction) = databases.first().kind()
+        && let Some(error) = transaction.unmet_faults()
+    {
+        verdict.note_unmet(&error);
+    }
     verdict.look_for_causes(config);
     Ok(server)
 }

@@ -1,6 +1,7 @@
 //! Faults, as a test orders them.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,21 +11,24 @@ use crate::backend::Stream;
 use crate::mux::driver::Driver;
 use crate::mux::fault::{self, Action, Candidate};
 use crate::mux::record::Origin;
-use crate::{LiveServer, SharedTransaction};
+use crate::{Error, LiveServer, SharedTransaction};
 
 /// Orders a fault: which statement is meant, and what happens to it. [`LiveServer::faults`] begins.
 ///
 /// A statement is meant if all conditions hold. One that controls a transaction, such as `BEGIN`, is meant only if
-/// [`on`](Self::on), [`on_commit`](Self::on_commit) or [`when`](Self::when) is among them: to say which table or which session
-/// is not to mean its `COMMIT`.
+/// [`on`](Self::on), [`on_commit`](Self::on_commit) or [`when`](Self::when) is among them: to say which table or which
+/// session is not to mean its `COMMIT`.
 #[must_use = "a fault is ordered by what shall happen: `fail`, `violate`, `delay` or `disconnect`"]
 pub struct Faults {
     driver: Driver<Stream>,
     conditions: Vec<Box<Condition>>,
+    /// The same in words, as they stand behind "statements".
+    words: Vec<String>,
     /// One of them says that the statement may be one that controls a transaction.
     is_explicit: bool,
     skips: usize,
     times: usize,
+    is_optional: bool,
 }
 
 type Condition = dyn Fn(&Candidate<'_>) -> bool + Send;
@@ -40,9 +44,11 @@ impl Faults {
         Self {
             driver: driver.clone(),
             conditions: vec![Box::new(move |candidate| condition(candidate.origin))],
+            words: Vec::new(),
             is_explicit: false,
             skips: 0,
             times: 1,
+            is_optional: false,
         }
     }
 
@@ -56,21 +62,26 @@ impl Faults {
     /// # }
     /// ```
     pub fn on(mut self, text: &str) -> Self {
+        let words = format!("that hold '{text}'");
         let text = normal(text.as_bytes());
         self.is_explicit = true;
-        self.and(move |candidate| normal(candidate.sql).contains(&text))
+        self.and(words, move |candidate| {
+            normal(candidate.sql).contains(&text)
+        })
     }
 
     /// Statements that name this table, or anything else of that name, but for those that control a transaction.
     pub fn on_table(self, name: &str) -> Self {
         let name = name.to_owned();
-        self.and(move |candidate| fault::names(candidate.sql, &name))
+        self.and(format!("that name {name}"), move |candidate| {
+            fault::names(candidate.sql, &name)
+        })
     }
 
     /// A `COMMIT` of a transaction block.
     pub fn on_commit(mut self) -> Self {
         self.is_explicit = true;
-        self.and(|candidate| candidate.commits)
+        self.and("that commit", |candidate| candidate.commits)
     }
 
     /// Statements of which this is true, such as that a regular expression matches them. It is asked about all, `BEGIN` and
@@ -85,13 +96,17 @@ impl Faults {
     /// ```
     pub fn when(mut self, is_meant: impl Fn(&str) -> bool + Send + 'static) -> Self {
         self.is_explicit = true;
-        self.and(move |candidate| is_meant(&String::from_utf8_lossy(candidate.sql)))
+        self.and("that a closure chooses", move |candidate| {
+            is_meant(&String::from_utf8_lossy(candidate.sql))
+        })
     }
 
     /// Statements of this session, as [`Query::session`](crate::Query::session) counts them, but for those that control a
     /// transaction.
     pub fn of_session(self, number: u32) -> Self {
-        self.and(move |candidate| candidate.session.0 == number)
+        self.and(format!("of session {number}"), move |candidate| {
+            candidate.session.0 == number
+        })
     }
 
     /// Not the first of them, but that of this number, counted from 1.
@@ -106,8 +121,31 @@ impl Faults {
     }
 
     /// So many of them, one after the other, instead of one.
+    ///
+    /// # Panics
+    ///
+    /// If the number is 0.
     pub fn times(mut self, times: usize) -> Self {
+        assert!(times > 0, "a fault that is met 0 times is none");
         self.times = times;
+        self
+    }
+
+    /// It need not be met. By default a test fails that has ordered a fault which no statement has met, for it shows nothing
+    /// of what the application does then.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// // It must not be tried again.
+    /// let again = live.faults().on_commit().nth(2).optional().fail(SqlState::DISK_FULL);
+    /// // ...
+    /// assert_eq!(again.hits(), 0);
+    /// # }
+    /// ```
+    pub fn optional(mut self) -> Self {
+        self.is_optional = true;
         self
     }
 
@@ -115,6 +153,7 @@ impl Faults {
     ///
     /// What follows is as in production: a statement that fails aborts its transaction, and a `COMMIT` that fails has ended
     /// it, with nothing kept.
+    #[track_caller]
     pub fn fail(self, code: SqlState) -> Fault {
         let error = fault::error(code.code(), message(&code), None);
         self.order(Action::Fail(error))
@@ -131,6 +170,7 @@ impl Faults {
     ///     .violate(SqlState::UNIQUE_VIOLATION, "users_name_key");
     /// # }
     /// ```
+    #[track_caller]
     pub fn violate(self, code: SqlState, constraint: &str) -> Fault {
         let message = format!("{} \"{constraint}\"", message(&code));
         let error = fault::error(code.code(), &message, Some(constraint));
@@ -138,31 +178,50 @@ impl Faults {
     }
 
     /// It begins so much later, and the server is busy meanwhile, so that it can be cancelled as any slow statement can.
+    #[track_caller]
     pub fn delay(self, time: Duration) -> Fault {
         self.order(Action::Delay(time))
     }
 
     /// The connection of its session is lost before it is run, and what that has not committed is rolled back. The client
     /// is told by SQLSTATE 57P01, as when an administrator ends it.
+    #[track_caller]
     pub fn disconnect(self) -> Fault {
         self.order(Action::Disconnect)
     }
 
-    fn and(mut self, condition: impl Fn(&Candidate<'_>) -> bool + Send + 'static) -> Self {
+    fn and(
+        mut self,
+        words: impl Into<String>,
+        condition: impl Fn(&Candidate<'_>) -> bool + Send + 'static,
+    ) -> Self {
+        self.words.push(words.into());
         self.conditions.push(Box::new(condition));
         self
     }
 
+    #[track_caller]
     fn order(self, action: Action) -> Fault {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let Self {
             driver,
             conditions,
+            words,
             is_explicit,
             skips,
             times,
+            is_optional,
         } = self;
+        let which = match &words[..] {
+            [] => "any statement".to_owned(),
+            words => format!("statements {}", words.join(" and ")),
+        };
+        let from = match skips {
+            0 => String::new(),
+            skips => format!(", from number {} on", skips + 1),
+        };
+        let words = format!("for {which}{from}, ordered at {}", Location::caller());
         let matches = move |candidate: &Candidate<'_>| {
             (is_explicit || !candidate.controls)
                 && conditions.iter().all(|condition| condition(candidate))
@@ -174,13 +233,15 @@ impl Faults {
                 action,
                 skips,
                 times,
+                is_optional,
+                words,
             });
         });
         Fault { driver, number }
     }
 }
 
-/// A fault that was ordered.
+/// A fault that was ordered. Unless it is [optional](Faults::optional), a test fails at its end if no statement has met it.
 #[derive(Clone, Debug)]
 pub struct Fault {
     driver: Driver<Stream>,
@@ -218,6 +279,19 @@ fn message(code: &SqlState) -> &'static str {
     }
 }
 
+/// What is wrong with faults that no statement has met.
+pub(crate) fn unmet(driver: &Driver<Stream>) -> Option<Error> {
+    let unmet: Vec<_> = driver.look(|mux| mux.faults().unmet().map(str::to_owned).collect());
+    let event = match &unmet[..] {
+        [] => return None,
+        [one] => format!("a fault was never met: {one}"),
+        several => format!("faults were never met: {}", several.join("; ")),
+    };
+    Some(Error::new(event).help(
+        "no such statement has been run; where that may be, call `optional()` when the fault is ordered",
+    ))
+}
+
 impl LiveServer {
     /// Makes a statement of the application fail, come late, or lose its connection: what happens in production, and what
     /// its code for retries, timeouts and lost connections is for.
@@ -235,14 +309,14 @@ impl LiveServer {
     /// ```
     ///
     /// The next statement that is meant meets the fault, or the [nth](Faults::nth). Each statement meets one at the most, that
-    /// which was ordered first. A `ROLLBACK` never does, nor does what fails anyway in a transaction that has failed. The test's
-    /// own statements, by [`pool`](Self::pool), aren't meant, nor are those in [other databases](crate::Databases) than the
-    /// case's own.
+    /// which was ordered first, and a fault that none meets fails the test unless it is [optional](Faults::optional). A
+    /// `ROLLBACK` never does, nor does what fails anyway in a transaction that has failed. The test's own statements, by
+    /// [`pool`](Self::pool), aren't meant, nor are those in [other databases](crate::Databases) than the case's own.
     ///
     /// # Panics
     ///
-    /// If the test has a database of its own ([`Isolation::Database`](crate::Isolation::Database)), where the application has
-    /// plain connections.
+    /// If the test has a database of its own ([`Isolation::Database`](crate::Isolation::Database)), where the application
+    /// has plain connections.
     #[track_caller]
     pub fn faults(&self) -> Faults {
         Faults::new(self.driver(), |origin| origin == Origin::Server)

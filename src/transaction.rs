@@ -13,6 +13,7 @@ use crate::backend::{Backend, Canceller, Stream};
 use crate::config::Config;
 use crate::database::{self, Found};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::insider::Insider;
 use crate::mux::driver::{Driver, SessionStream};
 use crate::mux::message::parameter;
@@ -288,8 +289,21 @@ impl SharedTransaction {
     /// # Errors
     ///
     /// If the transaction was lost on the way, so that something may have been committed; if a deferred constraint turns
-    /// out to be violated by what the test left; and if the connection breaks.
+    /// out to be violated by what the test left; if the connection breaks; and if a [fault](Self::faults) was never met that
+    /// isn't [optional](crate::Faults::optional).
     pub async fn rollback(self) -> Result<()> {
+        self.driver.close_gate();
+        let unmet = self.unmet_faults();
+        self.roll_back().await?;
+        unmet.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn unmet_faults(&self) -> Option<Error> {
+        fault::unmet(&self.driver)
+    }
+
+    /// The same without a look at the faults.
+    pub(crate) async fn roll_back(self) -> Result<()> {
         self.driver.close_gate();
         let drained = self.drain().await;
         let (ending, stream) = self.driver.finish();

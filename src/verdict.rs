@@ -4,9 +4,9 @@ use std::any::Any;
 use std::fmt::{Debug, Write as _};
 use std::panic;
 
-use crate::Config;
 use crate::panics::{self, PanicLog};
 use crate::queries::{Colours, Recording};
+use crate::{Config, Error};
 
 /// What a live-server test may return.
 #[diagnostic::on_unimplemented(
@@ -110,6 +110,14 @@ impl Verdict {
             } else {
                 print(&format!("hint, {cause}"));
             }
+        }
+    }
+
+    /// A test with faults that nothing has met fails, if only for that.
+    pub(crate) fn note_unmet(&mut self, error: &Error) {
+        match self.is_clean() {
+            true => self.failures.push(Failure::Error(format!("{error:?}"))),
+            false => self.tell(error.to_string()),
         }
     }
 

@@ -46,6 +46,10 @@ pub(crate) struct Fault {
     pub(crate) skips: usize,
     /// How many it then hits.
     pub(crate) times: usize,
+    /// It need not be met.
+    pub(crate) is_optional: bool,
+    /// Which statements are meant, and where it was ordered, in words.
+    pub(crate) words: String,
 }
 
 impl fmt::Debug for Fault {
@@ -76,6 +80,15 @@ impl Faults {
 
     pub(crate) fn hits(&self, number: u64) -> usize {
         self.hits.iter().filter(|&&hit| hit == number).count()
+    }
+
+    /// Those that were never met and had to be, in words.
+    pub(crate) fn unmet(&self) -> impl Iterator<Item = &str> {
+        let unmet = self
+            .waiting
+            .iter()
+            .filter(|fault| !fault.is_optional && self.hits(fault.number) == 0);
+        unmet.map(|fault| &fault.words[..])
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -159,6 +172,8 @@ mod tests {
             action: Action::Delay(Duration::from_secs(number)),
             skips,
             times,
+            is_optional: false,
+            words: word.to_owned(),
         }
     }
 
@@ -185,7 +200,29 @@ mod tests {
         }
         assert_eq!(hits, [2, 2, 1, 0, 0]);
         assert!(faults.is_empty());
+        assert_eq!(faults.unmet().count(), 0);
         assert_eq!((faults.hits(1), faults.hits(2), faults.hits(3)), (1, 2, 0));
+    }
+
+    #[test]
+    fn what_was_met_once_or_need_not_be_is_not_missed() {
+        let mut faults = Faults::default();
+        let mut optional = fault(3, "c", 0, 1);
+        optional.is_optional = true;
+        for fault in [fault(1, "a", 0, 2), fault(2, "b", 1, 1), optional] {
+            faults.order(fault);
+        }
+        for sql in ["a", "b"] {
+            let candidate = Candidate {
+                session: SessionId(1),
+                origin: Origin::Test,
+                sql: sql.as_bytes(),
+                commits: false,
+                controls: false,
+            };
+            faults.meet(&candidate, false);
+        }
+        assert_eq!(faults.unmet().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -166,6 +166,8 @@ impl Replay {
                     action,
                     skips: 0,
                     times: 1,
+                    is_optional: true,
+                    words: String::new(),
                 });
             }
             ["gate"] => self.mux.close_gate(self.now),

@@ -1,10 +1,14 @@
 //! Statements that fail, come late or lose their connection because a test has ordered it.
 
+use std::thread;
 use std::time::Duration;
 
-use actix_shareddb::{Config, Result, Schema, SharedTransaction};
+use actix_shareddb::__private::run_in;
+use actix_shareddb::{Config, Isolation, LiveServer, Result, Schema, SharedTransaction};
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
+
+use crate::queries::Lists;
 
 async fn open() -> SharedTransaction {
     let schema = Schema::sql("CREATE TABLE f (v text)");
@@ -113,8 +117,8 @@ async fn a_commit_that_fails_keeps_nothing_and_ends_its_block() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_closure_is_asked_about_what_controls_a_transaction_and_a_session_is_not_its_commit() -> Result<()>
-{
+async fn a_closure_is_asked_about_what_controls_a_transaction_and_a_session_is_not_its_commit()
+-> Result<()> {
     let transaction = open().await;
     let client = transaction.pool()?.get().await?;
     let of_session = transaction
@@ -144,6 +148,7 @@ async fn a_commit_outside_of_a_block_and_a_rollback_meet_no_fault() -> Result<()
     let commit = transaction
         .faults()
         .on_commit()
+        .optional()
         .fail(SqlState::T_R_SERIALIZATION_FAILURE);
     let any = transaction
         .faults()
@@ -151,6 +156,7 @@ async fn a_commit_outside_of_a_block_and_a_rollback_meet_no_fault() -> Result<()
     let rollback = transaction
         .faults()
         .on("ROLLBACK")
+        .optional()
         .fail(SqlState::T_R_SERIALIZATION_FAILURE);
     client.batch_execute("COMMIT; BEGIN; ROLLBACK").await?;
     assert_eq!((commit.hits(), any.hits(), rollback.hits()), (0, 0, 0));
@@ -290,6 +296,59 @@ async fn a_connection_that_is_lost_takes_its_block_with_it() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_fault_that_nothing_has_met_is_told_at_the_end() -> Result<()> {
+    let transaction = open().await;
+    let client = transaction.pool()?.get().await?;
+    let faults = || transaction.faults().on("insert INTO f").of_session(1);
+    faults().times(2).fail(SqlState::DISK_FULL);
+    faults().nth(9).optional().fail(SqlState::DISK_FULL);
+    let line = line!() + 1;
+    faults().nth(3).fail(SqlState::DISK_FULL);
+    assert!(client.execute(INSERT, &[]).await.is_err());
+    drop(client);
+    let error = transaction.rollback().await.unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        format!(
+            "a fault was never met: for statements that hold 'insert INTO f' and of session 1, from number 3 on, ordered at \
+             tests/it/ordered_faults.rs:{line}:21\n  \
+             help: no such statement has been run; where that may be, call `optional()` when the fault is ordered"
+        )
+    );
+    Ok(())
+}
+
+#[test]
+fn a_live_server_test_fails_for_a_fault_that_nothing_has_met() {
+    for (outcome, expected) in [
+        (
+            Ok(()),
+            "a fault was never met: for statements that commit, ",
+        ),
+        (
+            Err("oh no"),
+            "the test failed: \"oh no\"\na fault was never met: for statements that commit, ",
+        ),
+    ] {
+        let test = async move |_: &mut Lists, live: &LiveServer| {
+            live.faults().on_commit().fail(SqlState::DISK_FULL);
+            outcome
+        };
+        let isolation = Some(Isolation::Transaction);
+        let failed = thread::spawn(move || run_in(isolation, "it::unmet", test)).join();
+        let words = failed.unwrap_err().downcast::<String>().unwrap();
+        assert!(words.starts_with(expected), "{words}");
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "a fault that is met 0 times is none")]
+async fn a_fault_is_met_once_at_least() {
+    let transaction = open().await;
+    let _ = transaction.faults().times(0);
 }
 
 #[tokio::test]
