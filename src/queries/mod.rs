@@ -194,10 +194,16 @@ impl Queries {
     /// Panics with the list if there are more or fewer than so many, as [`count`](Self::count) counts them.
     #[track_caller]
     pub(crate) fn assert_count(&self, expected: usize) {
-        let count = self.count();
-        let is_complete = self.dropped == 0;
         assert!(
-            count == expected && is_complete,
+            self.dropped == 0,
+            "expected {}, but they can't be counted: the first {} that were run meanwhile were dropped for want of space, \
+             and those left are:\n\n{self}",
+            counted(expected),
+            self.dropped,
+        );
+        let count = self.count();
+        assert!(
+            count == expected,
             "expected {}, but there {}:\n\n{self}",
             counted(expected),
             match count {
