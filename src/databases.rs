@@ -42,7 +42,8 @@ use crate::schema::Schema;
 /// tell, is called `default`. Each one that is shared is a transaction of its own, or a database of the test's own if its
 /// [`Config`] says so, and all of them are rolled back together. What isn't named here no test can reach.
 ///
-/// What a failed test tells of its statements, and what it can ask of them, is of the first one.
+/// What a failed test tells of its statements, and what it can ask of them, is of the first one, as are checkpoints, faults
+/// and hints.
 ///
 /// Two names may stand for one database, as those of a pool for reading and one for writing: then they share its
 /// transaction, with the settings of the first.
@@ -82,6 +83,13 @@ impl Databases {
     /// A database that the test shares with the application, as it does the first one. Where its configuration names no
     /// server, it is on that of the environment, or on the private one.
     ///
+    /// Of its [`Config`] those settings count that are about a database, its connections and its pool, and
+    /// [`isolation`](Config::isolation), which a test's own `#[isolation(..)]` gives to all that don't say it. What is about
+    /// the test as a whole is taken from the case's [`config`](crate::LiveServerTestCase::config):
+    /// [`connection_limit_timeout`](Config::connection_limit_timeout), [`request_timeout`](Config::request_timeout),
+    /// [`hint`](Config::hint), [`deny`](Config::deny), [`keep_on_failure`](Config::keep_on_failure), and the
+    /// [`drain_timeout`](Config::drain_timeout) of HTTP requests.
+    ///
     /// ```
     /// use actix_shareddb::{Config, Databases, Schema};
     ///
@@ -96,7 +104,8 @@ impl Databases {
     }
 
     /// A database that isn't shared: the application gets plain connections to it, and what it commits there stays. It has
-    /// to be named by [`Config::database_url`], so that it is never one that only happens to be there.
+    /// to be named by [`Config::database_url`], so that it is never one that only happens to be there. Of its other settings
+    /// those count that are about connections and the pool.
     ///
     /// ```
     /// use actix_shareddb::{Config, Databases};
