@@ -199,11 +199,15 @@ fn is_executable(path: &Path) -> bool {
 
 const VARIABLE: &str = "ACTIX_SHAREDDB_PG_BIN";
 const PROGRAMS: [&str; 2] = ["initdb", "postgres"];
-const USUAL: [&str; 5] = [
+/// `scripts/setup` looks there, too.
+const USUAL: [&str; 8] = [
     "usr/lib/postgresql/*/bin",
     "usr/pgsql-*/bin",
-    "opt/homebrew/opt/postgresql@*/bin",
-    "usr/local/opt/postgresql@*/bin",
+    "usr/libexec/postgresql*",
+    "opt/homebrew/opt/postgresql*/bin",
+    "usr/local/opt/postgresql*/bin",
+    "home/linuxbrew/.linuxbrew/opt/postgresql*/bin",
+    "usr/local/pgsql/bin",
     "Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 

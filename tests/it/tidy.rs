@@ -203,6 +203,22 @@ fn every_example_is_tested_and_has_its_line_in_the_readme() {
 }
 
 #[test]
+fn postgresql_is_looked_for_in_the_same_places_by_the_script_and_by_the_tests() {
+    let source = read("src/cluster/find.rs");
+    let (_, list) = source.split_once("const USUAL: ").unwrap();
+    let (list, _) = list.split_once("];").unwrap();
+    let by_tests = list.split('"').skip(1).step_by(2);
+    let script = read("scripts/setup");
+    let by_script = script.lines().filter_map(|line| {
+        let place = line.strip_prefix("        /")?;
+        place.split([' ', ';']).next()
+    });
+    let by_tests: Vec<_> = by_tests.collect();
+    assert!(by_tests.len() > 5, "{by_tests:?}");
+    assert_eq!(by_tests, by_script.collect::<Vec<_>>());
+}
+
+#[test]
 fn every_setting_is_in_the_table() {
     let text = read("src/config.rs");
     let table: Vec<_> = text
