@@ -10,6 +10,7 @@ use super::command::{Argument, Command};
 use super::journal::Journal;
 use super::message::to_session::Report;
 use super::message::{Fields, Message};
+use super::report::needs_database;
 
 /// What a session says to others with one NOTIFY.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -115,8 +116,10 @@ pub(super) fn answer(command: &Command) -> Result<Done, Report> {
                     "what triggers and functions notify is not delivered in a shared transaction",
                 )
                 .hint(
-                    "NOTIFY and SELECT pg_notify(...) are delivered where each is a statement of its own. A test of the \
-                     others needs a database of its own.",
+                    needs_database!(
+                        "NOTIFY and SELECT pg_notify(...) are delivered where each is a statement of its own. A test of the \
+                         others needs a database of its own."
+                    ),
                 ),
             );
             Ok(done)

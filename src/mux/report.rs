@@ -22,6 +22,18 @@ const INVALID_SAVEPOINT_SPECIFICATION: &str = "3B001";
 const INTERNAL_ERROR: &str = "XX000";
 const WARNING: &str = "01000";
 
+/// A hint that a test needs a database of its own, and how it gets one.
+macro_rules! needs_database {
+    ($hint:literal) => {
+        concat!(
+            $hint,
+            " `#[isolation(Database)]` above the test gives it one, Config::isolation(Isolation::Database) all tests of a \
+             case."
+        )
+    };
+}
+pub(super) use needs_database;
+
 /// A statement as it is quoted in an error: on one line, and not too long.
 pub(super) fn sql(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
@@ -153,7 +165,9 @@ pub(super) fn transaction_ended(statement: &str) -> Report {
         format!("the shared transaction is lost: it was ended by: {statement}"),
     )
     .detail("What was written before is committed, or gone; the test can't take it back.")
-    .hint("A statement that ends the transaction on its own needs a database of its own.")
+    .hint(needs_database!(
+        "A statement that ends the transaction on its own needs a database of its own."
+    ))
 }
 
 /// The standing savepoint could not be moved.
@@ -204,14 +218,14 @@ pub(super) fn needs_commit(error: &Message) -> Option<&'static str> {
     // The name of the function isn't translated, as the message is.
     let routine = error.error_field(b'R').unwrap_or_default();
     match &error.error_field(b'C')?[..] {
-        b"25001" if routine == "PreventInTransactionBlock" => Some(
+        b"25001" if routine == "PreventInTransactionBlock" => Some(needs_database!(
             "In a shared transaction every statement runs in a transaction block. This one needs a database of its own, \
-             with real commits.",
-        ),
-        b"2D000" => Some(
+             with real commits."
+        )),
+        b"2D000" => Some(needs_database!(
             "A shared transaction is never committed, nor can a procedure end it. This needs a database of its own, with \
-             real commits.",
-        ),
+             real commits."
+        )),
         _ => None,
     }
 }
@@ -252,7 +266,9 @@ pub(super) fn prepare_transaction() -> Report {
         FEATURE_NOT_SUPPORTED,
         "PREPARE TRANSACTION can't run in a shared transaction",
     )
-    .hint("Two-phase commit needs a transaction, and so a database, of its own.")
+    .hint(needs_database!(
+        "Two-phase commit needs a transaction, and so a database, of its own."
+    ))
 }
 
 /// A session has asked for an isolation level that it is told that it has.
@@ -263,10 +279,12 @@ pub(super) fn unexercised_level(level: IsolationLevel) -> Report {
         format!("isolation level {level} is not exercised in a shared transaction"),
     )
     .detail(format!("{ONE_TRANSACTION} SHOW tells the level that was asked for."))
-    .hint(
-        "What depends on the level, such as a retry after a conflict, needs a database of its own, with real commits. \
-         Config::deny_isolation_levels makes an error of this.",
-    )
+    .hint(concat!(
+        needs_database!(
+            "What depends on the level, such as a retry after a conflict, needs a database of its own, with real commits."
+        ),
+        " Config::deny_isolation_levels makes an error of this."
+    ))
 }
 
 /// The same where that is an error.
@@ -277,10 +295,11 @@ pub(super) fn denied_level(level: IsolationLevel) -> Report {
         format!("isolation level {level} can't be had in a shared transaction"),
     )
     .detail(ONE_TRANSACTION)
-    .hint(
-        "It needs a database of its own, with real commits. It is an error because Config::deny_isolation_levels was \
-         called; otherwise the level is accepted, and not exercised.",
-    )
+    .hint(concat!(
+        needs_database!("It needs a database of its own, with real commits."),
+        " It is an error because Config::deny_isolation_levels was called; otherwise the level is accepted, and not \
+         exercised."
+    ))
 }
 
 const ONE_TRANSACTION: &str = "All sessions live in one transaction, whose level is READ COMMITTED and which nothing in it \

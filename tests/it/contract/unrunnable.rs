@@ -4,9 +4,9 @@ use crate::stage::{A, B, Stage, same, shared_only};
 use crate::wire::once;
 
 const ALONE: &str = "In a shared transaction every statement runs in a transaction block. This one needs a database of its own, \
-     with real commits.";
+     with real commits. `#[isolation(Database)]` above the test gives it one";
 const COMMITS: &str = "A shared transaction is never committed, nor can a procedure end it. This needs a database of its own, with \
-     real commits.";
+     real commits. `#[isolation(Database)]` above the test gives it one";
 
 /// The last error that a session got.
 fn error<'a>(s: &'a Stage<'_>) -> &'a str {
