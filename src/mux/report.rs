@@ -66,7 +66,7 @@ pub(super) fn lease_timeout(
     let holds = holder.map_or_else(String::new, |session| {
         let begun = session.begun.map_or(idle, |begun| now.saturating_duration_since(begun));
         format!(
-            "{} holds it since {:.1} s with: {}; its last statement was: {}; it has been idle for {:.1} s",
+            "{} has held it for {:.1} s, since: {}; its last statement was: {}; idle for {:.1} s",
             describe(session),
             begun.as_secs_f64(),
             sql(&session.begin_sql),

@@ -122,8 +122,8 @@ async fn an_open_block_is_in_the_way() -> Result<()> {
     let checkpoint = transaction.checkpoint().await?;
     client.batch_execute("BEGIN").await?;
     add(&client, "a").await;
-    let held = "session 1 (actix-shareddb) holds it since _ s with: BEGIN; its last statement was: \
-         INSERT INTO c (v) VALUES ($1); it has been idle for _ s\n  \
+    let held = "session 1 (actix-shareddb) has held it for _ s, since: BEGIN; its last statement was: \
+         INSERT INTO c (v) VALUES ($1); idle for _ s\n  \
          help: commit it or roll it back first; its rows are neither there nor gone";
     for (refused, event) in [
         (
