@@ -64,7 +64,9 @@ pub(super) fn lease_timeout(
         )
     });
     let holds = holder.map_or_else(String::new, |session| {
-        let begun = session.begun.map_or(idle, |begun| now.saturating_duration_since(begun));
+        let begun = session
+            .begun
+            .map_or(idle, |begun| now.saturating_duration_since(begun));
         format!(
             "{} has held it for {:.1} s, since: {}; its last statement was: {}; idle for {:.1} s",
             describe(session),
@@ -255,9 +257,9 @@ pub(super) fn lock_holders(holders: &str) -> String {
 pub(super) fn no_checkpoint() -> Report {
     Report::error(
         INVALID_SAVEPOINT_SPECIFICATION,
-        "it is gone, or was never one of this transaction",
+        "the checkpoint no longer exists",
     )
-    .hint("Going back to a checkpoint ends those that were set after it.")
+    .hint("Going back to a checkpoint ends those that were set after it. One of another transaction never existed here.")
 }
 
 /// PREPARE TRANSACTION would hand the outer transaction to somebody else.

@@ -104,8 +104,8 @@ async fn going_back_ends_the_checkpoints_behind() -> Result<()> {
     assert_eq!(
         format!("{error:?}"),
         "the checkpoint could not be restored\n  \
-         caused by: it is gone, or was never one of this transaction\n  \
-         help: Going back to a checkpoint ends those that were set after it."
+         caused by: the checkpoint no longer exists\n  \
+         help: Going back to a checkpoint ends those that were set after it. One of another transaction never existed here."
     );
     transaction.restore(&first).await?;
     let other = open().await;
