@@ -3,6 +3,10 @@
 use std::error::Error as StdError;
 use std::{fmt, io};
 
+use awc::error::{SendRequestError, WsClientError};
+use deadpool_postgres::{PoolError, TimeoutType};
+use tokio_postgres::error::DbError;
+
 /// The result of everything in this crate that can fail.
 ///
 /// ```
@@ -117,6 +121,10 @@ impl Error {
 }
 
 impl Error {
+    fn http(error: &(dyn StdError + 'static)) -> Self {
+        Self::new("the HTTP request failed").because(flatten(error))
+    }
+
     /// Says in the course of what it happened. The help stays.
     pub(crate) fn during(mut self, event: impl Into<String>) -> Self {
         let help = self.0.help.take();
@@ -140,8 +148,13 @@ impl fmt::Debug for Error {
         write!(f, "{self}")?;
         let mut source = self.source();
         while let Some(cause) = source {
-            write!(f, "\n  caused by: {cause}")?;
             source = cause.source();
+            match cause.downcast_ref::<DbError>() {
+                Some(said) => write!(f, "\n  caused by: {}", SaidByServer(said))?,
+                // "db error", and nothing else.
+                None if is_wrapper(cause) => {}
+                None => write!(f, "\n  caused by: {cause}")?,
+            }
         }
         if let Some(help) = &self.0.help {
             write!(f, "\n  help: {}", help.replace('\n', "\n        "))?;
@@ -158,6 +171,30 @@ impl StdError for Error {
             (None, Event::Words(_)) => None,
         }
     }
+}
+
+/// An error of the server's, with its SQLSTATE.
+struct SaidByServer<'a>(&'a DbError);
+
+impl fmt::Display for SaidByServer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = self.0;
+        let (severity, code) = (said.severity(), said.code().code());
+        write!(f, "{severity} {code}: {}", said.message())?;
+        if let Some(detail) = said.detail() {
+            write!(f, "\nDETAIL: {detail}")?;
+        }
+        if let Some(hint) = said.hint() {
+            write!(f, "\nHINT: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether it says no more than that the server said something, which is its own cause.
+fn is_wrapper(cause: &(dyn StdError + 'static)) -> bool {
+    let of_client = cause.downcast_ref::<tokio_postgres::Error>();
+    of_client.is_some_and(|error| error.as_db_error().is_some())
 }
 
 /// A borrowed cause, kept as its words: an error's own source can't be moved out of it.
@@ -183,9 +220,20 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-impl From<deadpool_postgres::PoolError> for Error {
-    fn from(error: deadpool_postgres::PoolError) -> Self {
-        Self::new("the pool yielded no client").because(error)
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        let yielded_none = Self::new("the pool yielded no client");
+        match error {
+            // Its words are those of its cause, with less in them.
+            PoolError::Backend(error) => yielded_none.because(error),
+            PoolError::Timeout(TimeoutType::Wait) => yielded_none
+                .because("all of its clients are in use, and none has come back within Config::pool_wait_timeout")
+                .help(
+                    "drop a client before another one is awaited, and look for one that is held in a struct or by a task \
+                     that waits; or give the pool more clients (Config::pool_max_size)",
+                ),
+            error => yielded_none.because(error),
+        }
     }
 }
 
@@ -200,16 +248,67 @@ macro_rules! from_awc {
     ($($error:ty),*) => { $(
         impl From<$error> for Error {
             fn from(error: $error) -> Self {
-                Self::new("the HTTP request failed").because(flatten(&error))
+                Self::http(&error)
             }
         }
     )* };
 }
 
 from_awc!(
-    awc::error::SendRequestError,
     awc::error::PayloadError,
     awc::error::JsonPayloadError,
-    awc::error::WsClientError,
     awc::error::WsProtocolError
 );
+
+impl From<SendRequestError> for Error {
+    fn from(error: SendRequestError) -> Self {
+        match error {
+            SendRequestError::Timeout => Self::new("the HTTP request failed")
+                .because("no response has come within Config::request_timeout")
+                .help("see what its handler waits for; if it is merely slow, raise Config::request_timeout"),
+            error => Self::http(&error),
+        }
+    }
+}
+
+impl From<WsClientError> for Error {
+    fn from(error: WsClientError) -> Self {
+        match error {
+            WsClientError::SendRequest(error) => error.into(),
+            error => Self::http(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_whose_clients_are_all_in_use_says_what_to_do() {
+        let error = Error::from(PoolError::Timeout(TimeoutType::Wait));
+        assert_eq!(
+            format!("{error:?}"),
+            "the pool yielded no client\n  \
+             caused by: all of its clients are in use, and none has come back within Config::pool_wait_timeout\n  \
+             help: drop a client before another one is awaited, and look for one that is held in a struct or by a task that \
+             waits; or give the pool more clients (Config::pool_max_size)"
+        );
+        let error = Error::from(PoolError::Closed);
+        assert_eq!(
+            format!("{error:?}"),
+            "the pool yielded no client\n  caused by: Pool has been closed"
+        );
+    }
+
+    #[test]
+    fn a_response_that_does_not_come_in_time_names_the_setting() {
+        let words = "the HTTP request failed\n  \
+             caused by: no response has come within Config::request_timeout\n  \
+             help: see what its handler waits for; if it is merely slow, raise Config::request_timeout";
+        let error = Error::from(SendRequestError::Timeout);
+        assert_eq!(format!("{error:?}"), words);
+        let error = Error::from(WsClientError::SendRequest(SendRequestError::Timeout));
+        assert_eq!(format!("{error:?}"), words);
+    }
+}

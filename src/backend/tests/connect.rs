@@ -194,7 +194,7 @@ async fn a_wrong_password_is_told_with_place_user_database_and_remedy() {
                 format!("{error:?}"),
                 format!(
                     "no connection to PostgreSQL at {place} (user '{role}', database 'postgres')\n  \
-                     caused by: FATAL: password authentication failed for user \"{role}\"\n  \
+                     caused by: FATAL 28P01: password authentication failed for user \"{role}\"\n  \
                      help: check the user and the password of the connection string"
                 )
             );

@@ -98,7 +98,7 @@ async fn one_who_has_waited_long_enough_is_told() {
             format!(
                 "{event}the server has had no connection to spare for 1ns\n  \
                  caused by: no connection to PostgreSQL at {place} (user 'alice', database 'postgres')\n  \
-                 caused by: FATAL: remaining connection slots are reserved for non-replication superuser connections\n  \
+                 caused by: FATAL 53300: remaining connection slots are reserved for non-replication superuser connections\n  \
                  help: raise max_connections of the server; run fewer tests at a time (--test-threads), each of which \
                  takes one connection for each of its databases; or let them wait longer (Config::connection_limit_timeout)"
             )

@@ -30,20 +30,20 @@ async fn a_failing_statement_is_shown_with_its_place() {
     for (text, expected) in [
         (
             "INSERT INTO failing VALUES (1);\n\n-- ä\nINSERT INTO fooling VALUES (2);\n",
-            "the schema failed at DIR/2.sql:4:13\n  caused by: ERROR: relation \"fooling\" does not exist",
+            "the schema failed at DIR/2.sql:4:13\n  caused by: ERROR 42P01: relation \"fooling\" does not exist",
         ),
         (
             "SELECT 'ä';\nSELECT FRM;",
-            "the schema failed at DIR/2.sql:2:8\n  caused by: ERROR: column \"frm\" does not exist",
+            "the schema failed at DIR/2.sql:2:8\n  caused by: ERROR 42703: column \"frm\" does not exist",
         ),
         (
             "INSERT INTO failing VALUES (1);\n -- again;\n INSERT INTO failing VALUES (1);",
-            "the schema failed at DIR/2.sql:3:2, in its statement 2\n  caused by: ERROR: duplicate key value violates \
+            "the schema failed at DIR/2.sql:3:2, in its statement 2\n  caused by: ERROR 23505: duplicate key value violates \
             unique constraint \"failing_a_key\"\nDETAIL: Key (a)=(1) already exists.",
         ),
         (
             "DO $$ BEGIN\n  RAISE 'oh no';\nEND $$",
-            "the schema failed at DIR/2.sql:1:1, in its statement 1\n  caused by: ERROR: oh no\n  \
+            "the schema failed at DIR/2.sql:1:1, in its statement 1\n  caused by: ERROR P0001: oh no\n  \
             help: PL/pgSQL function inline_code_block line 2 at RAISE",
         ),
         (
@@ -77,8 +77,8 @@ async fn a_failing_statement_is_shown_with_its_place() {
     for (schema, expected) in [
         (
             failing_code,
-            "the schema's code failed\n  caused by: the database refused or failed a request\n  caused by: db error\n  \
-            caused by: ERROR: syntax error at or near \"SELEKT\"",
+            "the schema's code failed\n  caused by: the database refused or failed a request\n  \
+            caused by: ERROR 42601: syntax error at or near \"SELEKT\"",
         ),
         (panicking, "the schema's code panicked\n  caused by: oh no"),
         (
@@ -94,7 +94,7 @@ async fn a_failing_statement_is_shown_with_its_place() {
         let error = resolve(&failing, &config).await.expect_err("an error");
         assert_eq!(
             format!("{error:?}"),
-            "the schema failed at <Schema::sql>:1:1\n  caused by: ERROR: syntax error at or near \"SELEKT\""
+            "the schema failed at <Schema::sql>:1:1\n  caused by: ERROR 42601: syntax error at or near \"SELEKT\""
         );
     }
     let left = client
@@ -139,7 +139,7 @@ async fn a_role_that_may_not_create_databases_is_told_how() {
         format!("{error:?}"),
         format!(
             "cannot create a database for the schema on the server of Config::database_url at {}\n  \
-            caused by: ERROR: permission denied to create database\n  \
+            caused by: ERROR 42501: permission denied to create database\n  \
             help: Let the role create databases, as a superuser:\n            ALTER ROLE \"Alice\" CREATEDB;\n        \
             or use the database as it is, with Schema::existing().",
             private.dir().display()
@@ -180,7 +180,7 @@ async fn a_server_that_refuses_a_connection_says_why() {
         format!(
             "cannot connect to the server of Config::database_url at {0}\n  \
             caused by: no connection to PostgreSQL at {0}/.s.PGSQL.5432 (user 'postgres', database 'nowhere')\n  \
-            caused by: FATAL: database \"nowhere\" does not exist\n  \
+            caused by: FATAL 3D000: database \"nowhere\" does not exist\n  \
             help: create the database (`createdb NAME`) or name another one in the connection string",
             private.dir().display()
         )

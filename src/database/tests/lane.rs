@@ -202,7 +202,7 @@ async fn an_existing_database_is_cloned_unless_somebody_is_connected_to_it() {
         error(&Schema::existing(), &config).await,
         format!(
             "cannot clone the database existing_lane on the server of Config::database_url at {}\n  \
-            caused by: ERROR: source database \"existing_lane\" is being accessed by other users\n\
+            caused by: ERROR 55006: source database \"existing_lane\" is being accessed by other users\n\
             DETAIL: There is 1 other session using the database.\n  \
             help: PostgreSQL clones a database only while nobody else is connected to it. Close what is connected to \
             existing_lane: psql, the application, tests in a shared transaction there.\n        \
