@@ -98,7 +98,7 @@ impl Databases {
     ///
     /// # Panics
     ///
-    /// If another database has the name.
+    /// If another database has the name, or if it is `default`.
     pub fn share(self, name: impl Into<String>, schema: Schema, config: Config) -> Self {
         self.declare(name.into(), config, Choice::Share(schema))
     }
@@ -116,13 +116,17 @@ impl Databases {
     ///
     /// # Panics
     ///
-    /// If another database has the name.
+    /// If another database has the name, or if it is `default`.
     pub fn external(self, name: impl Into<String>, config: Config) -> Self {
         self.declare(name.into(), config, Choice::External)
     }
 
     fn declare(mut self, name: String, config: Config, choice: Choice) -> Self {
-        let is_known = name == DEFAULT || self.0.iter().any(|known| known.name == name);
+        assert!(
+            name != DEFAULT,
+            "'{DEFAULT}' is the database of which the case's schema and config tell; give the other one another name"
+        );
+        let is_known = self.0.iter().any(|known| known.name == name);
         assert!(!is_known, "two databases are called '{name}'");
         self.0.push(Declared {
             name,
@@ -255,7 +259,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "two databases are called 'default'")]
+    #[should_panic(
+        expected = "'default' is the database of which the case's schema and config tell"
+    )]
     fn the_name_of_the_first_one_is_taken() {
         let _ = Databases::new().external("default", Config::new());
     }

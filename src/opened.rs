@@ -228,7 +228,7 @@ impl Declared {
             Choice::Share(schema) => database::find(schema, &self.config).await,
             Choice::External if self.config.url().is_none() => {
                 Err(Error::new("the external database has no URL").help(
-                    "What the application commits there stays. Say by Config::database_url which one it is, or share it.",
+                    "say by Config::database_url which one it is, or share it; what the application commits there stays",
                 ))
             }
             Choice::External => database::find(&Schema::existing(), &self.config).await,

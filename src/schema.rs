@@ -161,8 +161,8 @@ impl Schema {
                         "Schema::existing() was combined with another schema",
                     )
                     .help(
-                        "Nothing is ever committed to an existing database. Make all of it with Schema::dir, sql or run, \
-                        or write the rows in `set_up`.",
+                        "make all of it with Schema::dir, sql or run, or write the rows in `set_up`; nothing is ever \
+                        committed to an existing database",
                     ));
                 }
                 Source::Sql(text) => steps.push(Step::Script(Script::of_text(text))),

@@ -77,7 +77,7 @@ fn remedy(names: &[&str], variable: &str, method: &str) -> String {
         .map(|name| format!(".{method}({name:?})"))
         .collect();
     format!(
-        "If it is meant for tests, allow it by name: set {variable}={} or call Config::new(){calls}.",
+        "if it is meant for tests, allow it by name: set {variable}={} or call Config::new(){calls}",
         names.join(",")
     )
 }

@@ -56,7 +56,10 @@ pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<Prepared>
                 "another test process has been preparing the database {} for ten minutes",
                 database.name
             ))
-            .help("Is it stopped, or in a debugger?"));
+            .help(
+                "end it if it hangs, is stopped or sits in a debugger; its session on the server is shown by\n    \
+                 SELECT a.* FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE l.locktype = 'advisory'",
+            ));
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -324,7 +327,7 @@ pub(super) async fn settle(client: &Client, place: &str) -> Result<()> {
         // "DISCARD ALL cannot run inside a transaction block": what the script did would be rolled back without a word.
         Err(error) if error.code() == Some(&SqlState::ACTIVE_SQL_TRANSACTION) => {
             Err(Error::new(format!("{place} leaves a transaction open"))
-                .help("It has a BEGIN without its COMMIT."))
+                .help("it has a BEGIN without its COMMIT"))
         }
         outcome => Ok(outcome?),
     }
@@ -342,7 +345,7 @@ fn failed(script: &Script, statement: usize, error: tokio_postgres::Error) -> Er
         None if error.is_closed() || error.source().is_some() => None,
         None => Some(
             "COPY FROM STDIN and COPY TO STDOUT take their data from outside of SQL, which a schema has not: \
-            use INSERT (pg_dump --inserts writes it)."
+            use INSERT (pg_dump --inserts writes it)"
                 .to_owned(),
         ),
     };
@@ -364,8 +367,8 @@ fn cannot_create(server: &Server, database: &Database, error: tokio_postgres::Er
         return error;
     }
     error.help(format!(
-        "Let the role create databases, as a superuser:\n    ALTER ROLE {} CREATEDB;\n\
-        or use the database as it is, with Schema::existing().",
+        "let the role create databases, as a superuser:\n    ALTER ROLE {} CREATEDB;\n\
+        or use the database as it is, with Schema::existing()",
         escape_identifier(&database.role)
     ))
 }

@@ -60,13 +60,13 @@ impl Server {
         let hosts = hosts(&config);
         if hosts.is_empty() {
             return Err(Error::new(format!("{origin} names no host")).help(
-                "For example postgres://user@localhost/name, or postgres://user@%2Fvar%2Frun%2Fpostgresql/name for a Unix socket.",
+                "for example postgres://user@localhost/name, or postgres://user@%2Fvar%2Frun%2Fpostgresql/name for a Unix socket",
             ));
         }
         // What looks like a host is then the end of a password, which must not be shown.
         if hosts.iter().any(|host| host.contains('@')) {
             return Err(Error::new(format!("{origin} has more than one '@'"))
-                .help("In a password, write '@' as %40."));
+                .help("in a password, write '@' as %40"));
         }
         permission.check(url, &config)?;
         Ok(Self {
@@ -136,10 +136,10 @@ fn invalid(url: &Url, error: tokio_postgres::Error) -> Error {
             "{} has the option {option}, which only a TLS connector can obey",
             url.origin
         ))
-        .help("Have the connector given to Config::tls load the file, and leave the option out.");
+        .help("have the connector given to Config::tls load the file, and leave the option out");
     }
     let invalid = Error::new(format!("{} is not a valid connection string", url.origin))
-        .help("For example postgres://user:password@localhost:5432/name.");
+        .help("for example postgres://user:password@localhost:5432/name");
     // The cause may quote an unknown option, which in a string that isn't quoted as it should be is a piece of the
     // password. With one '@' at most, and no password outside of the user's part, it can't be.
     let may_quote = url.text.matches('@').count() <= 1 && !url.text.contains("password");

@@ -105,7 +105,7 @@ pub(super) fn read_dir(path: &Path) -> Result<Vec<Script>> {
         ))
         .because(error)
         .help(
-            "The path given to Schema::dir is relative to the directory of the package under test.",
+            "the path given to Schema::dir is relative to the directory of the package under test",
         )
     };
     let mut names = Vec::new();
@@ -129,7 +129,7 @@ pub(super) fn read_dir(path: &Path) -> Result<Vec<Script>> {
             "the schema's directory {} holds no *.sql file",
             whole.display()
         ))
-        .help("Subdirectories, hidden files and *.down.sql are not read. For a database without tables use Schema::sql(\"\")."));
+        .help("subdirectories, hidden files and *.down.sql are not read; for a database without tables use Schema::sql(\"\")"));
     }
     names.sort_unstable();
     names
@@ -159,7 +159,7 @@ pub(super) fn watch(path: &Path) -> Result<Vec<Watched>> {
             whole.display()
         ))
         .because(error)
-        .help("The path given to Schema::depends_on is relative to the directory of the package under test.")
+        .help("the path given to Schema::depends_on is relative to the directory of the package under test")
     })?;
     found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(found)

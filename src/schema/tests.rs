@@ -67,7 +67,7 @@ fn a_relative_directory_is_one_of_the_package() {
         format!(
             "cannot read the schema's directory {}/no/such/dir\n  \
             caused by: No such file or directory (os error 2)\n  \
-            help: The path given to Schema::dir is relative to the directory of the package under test.",
+            help: the path given to Schema::dir is relative to the directory of the package under test",
             env!("CARGO_MANIFEST_DIR")
         )
     );
@@ -77,8 +77,8 @@ fn a_relative_directory_is_one_of_the_package() {
 fn a_directory_without_sql_is_an_error() {
     assert_eq!(
         error(&dir(&[("0001.down.sql", b"")])),
-        "the schema's directory DIR holds no *.sql file\n  help: Subdirectories, hidden files and *.down.sql are not \
-        read. For a database without tables use Schema::sql(\"\")."
+        "the schema's directory DIR holds no *.sql file\n  help: subdirectories, hidden files and *.down.sql are not \
+        read; for a database without tables use Schema::sql(\"\")"
     );
 }
 
@@ -209,7 +209,7 @@ fn what_code_depends_on_has_to_be_there() {
         format!(
             "cannot read what the schema depends on, {}/no/such\n  \
             caused by: No such file or directory (os error 2)\n  \
-            help: The path given to Schema::depends_on is relative to the directory of the package under test.",
+            help: the path given to Schema::depends_on is relative to the directory of the package under test",
             env!("CARGO_MANIFEST_DIR")
         )
     );
@@ -242,8 +242,8 @@ fn the_existing_database_is_not_a_part_of_another_schema() {
         let error = schema.steps().expect_err("an error");
         assert_eq!(
             format!("{error:?}"),
-            "Schema::existing() was combined with another schema\n  help: Nothing is ever committed to an existing \
-            database. Make all of it with Schema::dir, sql or run, or write the rows in `set_up`."
+            "Schema::existing() was combined with another schema\n  help: make all of it with Schema::dir, sql or run, \
+            or write the rows in `set_up`; nothing is ever committed to an existing database"
         );
     }
 }

@@ -299,8 +299,8 @@ fn what_is_left_alone_has_to_be_named() {
     let words = failure(|| run("it::unnamed", async |_: &mut Unnamed, _: &LiveServer| ()));
     assert_eq!(
         words,
-        "the test's database did not open for 'audit': the external database has no URL\n  help: What the \
-         application commits there stays. Say by Config::database_url which one it is, or share it."
+        "the test's database did not open for 'audit': the external database has no URL\n  help: say by \
+         Config::database_url which one it is, or share it; what the application commits there stays"
     );
 }
 

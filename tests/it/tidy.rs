@@ -240,6 +240,39 @@ fn every_setting_is_in_the_table() {
     assert_none("the table of Config doesn't list", &wrong);
 }
 
+/// As the event and the cause do, on whose lines it stands.
+#[test]
+fn the_help_of_an_error_begins_in_lower_case() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (path, text) in files(&["rs"]) {
+        if !path.starts_with("src") {
+            continue;
+        }
+        for help in text.split(".help(").skip(1) {
+            let literal = ["format!(", "concat!("]
+                .iter()
+                .fold(help.trim_start(), |help, name| {
+                    help.trim_start_matches(name).trim_start()
+                });
+            let Some(words) = literal.strip_prefix('"') else {
+                continue;
+            };
+            seen += 1;
+            let mut letters = words.chars();
+            // Several capitals are a name of SQL's or of the environment's.
+            if letters.next().is_some_and(char::is_uppercase)
+                && !letters.next().is_some_and(char::is_uppercase)
+            {
+                let words = words.lines().next().unwrap_or_default();
+                wrong.push(format!("{}: {words}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 10, "{seen}");
+    assert_none("these begin with a capital", &wrong);
+}
+
 #[test]
 fn the_changelog_keeps_its_shape() {
     const KINDS: [&str; 6] = [

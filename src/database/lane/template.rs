@@ -96,9 +96,9 @@ impl Template {
         let (quoted, role) = (escape_identifier(model), escape_identifier(user));
         if *said.code() == SqlState::OBJECT_IN_USE && self.is_existing() {
             return Some(format!(
-                "PostgreSQL clones a database only while nobody else is connected to it. Close what is connected to {model}: \
-                psql, the application, tests in a shared transaction there.\n\
-                Or give the case a Schema, of which a template is made that nobody connects to."
+                "close what is connected to {model}, for PostgreSQL clones a database only while nobody else is connected \
+                to it: psql, the application, tests in a shared transaction there;\n\
+                or give the case a Schema, of which a template is made that nobody connects to"
             ));
         }
         if *said.code() != SqlState::INSUFFICIENT_PRIVILEGE {
@@ -106,11 +106,11 @@ impl Template {
         }
         Some(if said.message().contains("to copy database") {
             format!(
-                "Let everybody who may create databases clone it, as its owner:\n    ALTER DATABASE {quoted} IS_TEMPLATE true;"
+                "let everybody who may create databases clone it, as its owner:\n    ALTER DATABASE {quoted} IS_TEMPLATE true;"
             )
         } else {
             format!(
-                "Let the role create databases, as a superuser:\n    ALTER ROLE {role} CREATEDB;"
+                "let the role create databases, as a superuser:\n    ALTER ROLE {role} CREATEDB;"
             )
         })
     }

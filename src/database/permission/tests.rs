@@ -63,9 +63,9 @@ fn a_server_elsewhere_is_refused_unless_it_is_allowed_by_name() {
         assert_eq!(
             error(text),
             format!(
-                "DATABASE_URL names the server '{host}', which is not this machine\n  help: If it is meant for tests, \
+                "DATABASE_URL names the server '{host}', which is not this machine\n  help: if it is meant for tests, \
                 allow it by name: set ACTIX_SHAREDDB_ALLOW_SERVER={host} or call \
-                Config::new().allow_server(\"{host}\")."
+                Config::new().allow_server(\"{host}\")"
             )
         );
         check(text, &allowing(&["elsewhere", host], &[]))
@@ -94,9 +94,9 @@ fn the_remedy_names_every_server_that_needs_one() {
     let text = "postgres://one,localhost,two/todo";
     assert_eq!(
         error(text),
-        "DATABASE_URL names the server 'one', which is not this machine\n  help: If it is meant for tests, allow it by \
+        "DATABASE_URL names the server 'one', which is not this machine\n  help: if it is meant for tests, allow it by \
         name: set ACTIX_SHAREDDB_ALLOW_SERVER=one,two or call \
-        Config::new().allow_server(\"one\").allow_server(\"two\")."
+        Config::new().allow_server(\"one\").allow_server(\"two\")"
     );
     check(text, &allowing(&["one"], &[])).expect_err("the other one");
     check(text, &allowing(&["one", "two"], &[])).expect("both are allowed");
@@ -120,9 +120,9 @@ fn a_database_that_looks_like_production_is_refused_unless_it_is_allowed_by_name
         assert_eq!(
             error(text),
             format!(
-                "DATABASE_URL names the database '{name}', which looks like production ('{word}')\n  help: If it is \
+                "DATABASE_URL names the database '{name}', which looks like production ('{word}')\n  help: if it is \
                 meant for tests, allow it by name: set ACTIX_SHAREDDB_ALLOW_DATABASE={name} or call \
-                Config::new().allow_database(\"{name}\")."
+                Config::new().allow_database(\"{name}\")"
             )
         );
         check(text, &allowing(&[], &[name])).unwrap_or_else(|error| panic!("{text}: {error:?}"));
@@ -134,9 +134,9 @@ fn a_database_that_looks_like_production_is_refused_unless_it_is_allowed_by_name
 fn a_tunnel_to_production_is_refused() {
     assert_eq!(
         error("host=db.prod.example.com hostaddr=127.0.0.1 dbname=todo"),
-        "DATABASE_URL names the server 'db.prod.example.com', which looks like production ('prod')\n  help: If it is \
+        "DATABASE_URL names the server 'db.prod.example.com', which looks like production ('prod')\n  help: if it is \
         meant for tests, allow it by name: set ACTIX_SHAREDDB_ALLOW_SERVER=db.prod.example.com or call \
-        Config::new().allow_server(\"db.prod.example.com\")."
+        Config::new().allow_server(\"db.prod.example.com\")"
     );
 }
 

@@ -44,8 +44,8 @@ fn a_server_that_is_not_allowed_is_refused() {
 fn a_url_without_a_host_is_refused() {
     assert_eq!(
         error("postgres:///todo"),
-        "DATABASE_URL names no host\n  help: For example postgres://user@localhost/name, or \
-        postgres://user@%2Fvar%2Frun%2Fpostgresql/name for a Unix socket."
+        "DATABASE_URL names no host\n  help: for example postgres://user@localhost/name, or \
+        postgres://user@%2Fvar%2Frun%2Fpostgresql/name for a Unix socket"
     );
 }
 
@@ -67,7 +67,7 @@ fn what_is_wrong_with_a_url_is_said() {
             format!(
                 "DATABASE_URL is not a valid connection string\n  \
                 caused by: invalid connection string: {cause}\n  \
-                help: For example postgres://user:password@localhost:5432/name."
+                help: for example postgres://user:password@localhost:5432/name"
             )
             .replace("invalid connection string: ", "")
         );
@@ -89,7 +89,7 @@ fn the_modes_of_libpq_are_known() {
     assert_eq!(
         error("postgres://localhost/todo?sslmode=verify-fully"),
         "DATABASE_URL is not a valid connection string\n  caused by: invalid value for option `sslmode`\n  \
-        help: For example postgres://user:password@localhost:5432/name."
+        help: for example postgres://user:password@localhost:5432/name"
     );
 }
 
@@ -102,7 +102,7 @@ fn files_that_only_a_connector_can_load_are_told() {
         assert_eq!(
             error(text),
             "DATABASE_URL has the option sslrootcert, which only a TLS connector can obey\n  \
-            help: Have the connector given to Config::tls load the file, and leave the option out."
+            help: have the connector given to Config::tls load the file, and leave the option out"
         );
     }
 }
@@ -121,7 +121,7 @@ fn no_part_of_a_password_is_shown() {
     }
     assert_eq!(
         error("postgres://alice:pass@secret@localhost/todo"),
-        "DATABASE_URL has more than one '@'\n  help: In a password, write '@' as %40."
+        "DATABASE_URL has more than one '@'\n  help: in a password, write '@' as %40"
     );
 }
 

@@ -50,11 +50,11 @@ async fn a_failing_statement_is_shown_with_its_place() {
             "COPY failing FROM STDIN;",
             "the schema failed at DIR/2.sql:1:1, in its statement 1\n  caused by: unexpected message from server\n  \
             help: COPY FROM STDIN and COPY TO STDOUT take their data from outside of SQL, which a schema has not: \
-            use INSERT (pg_dump --inserts writes it).",
+            use INSERT (pg_dump --inserts writes it)",
         ),
         (
             "BEGIN; INSERT INTO failing VALUES (1);",
-            "DIR/2.sql leaves a transaction open\n  help: It has a BEGIN without its COMMIT.",
+            "DIR/2.sql leaves a transaction open\n  help: it has a BEGIN without its COMMIT",
         ),
     ] {
         fs::write(&file, text).expect("a file");
@@ -83,7 +83,7 @@ async fn a_failing_statement_is_shown_with_its_place() {
         (panicking, "the schema's code panicked\n  caused by: oh no"),
         (
             open,
-            "the schema's code leaves a transaction open\n  help: It has a BEGIN without its COMMIT.",
+            "the schema's code leaves a transaction open\n  help: it has a BEGIN without its COMMIT",
         ),
     ] {
         let error = resolve(&schema, &config).await.expect_err("an error");
@@ -140,8 +140,8 @@ async fn a_role_that_may_not_create_databases_is_told_how() {
         format!(
             "cannot create a database for the schema on the server of Config::database_url at {}\n  \
             caused by: ERROR 42501: permission denied to create database\n  \
-            help: Let the role create databases, as a superuser:\n            ALTER ROLE \"Alice\" CREATEDB;\n        \
-            or use the database as it is, with Schema::existing().",
+            help: let the role create databases, as a superuser:\n            ALTER ROLE \"Alice\" CREATEDB;\n        \
+            or use the database as it is, with Schema::existing()",
             private.dir().display()
         )
     );

@@ -204,9 +204,9 @@ async fn an_existing_database_is_cloned_unless_somebody_is_connected_to_it() {
             "cannot clone the database existing_lane on the server of Config::database_url at {}\n  \
             caused by: ERROR 55006: source database \"existing_lane\" is being accessed by other users\n\
             DETAIL: There is 1 other session using the database.\n  \
-            help: PostgreSQL clones a database only while nobody else is connected to it. Close what is connected to \
-            existing_lane: psql, the application, tests in a shared transaction there.\n        \
-            Or give the case a Schema, of which a template is made that nobody connects to.",
+            help: close what is connected to existing_lane, for PostgreSQL clones a database only while nobody else is \
+            connected to it: psql, the application, tests in a shared transaction there;\n        \
+            or give the case a Schema, of which a template is made that nobody connects to",
             private.dir().display()
         )
     );
@@ -231,8 +231,8 @@ async fn who_may_not_clone_is_told_what_to_grant() {
         .expect("a role");
     let config = private.config("Clara", "foreign_lane");
     for remedy in [
-        "Let the role create databases, as a superuser:\n            ALTER ROLE \"Clara\" CREATEDB;",
-        "Let everybody who may create databases clone it, as its owner:\n            \
+        "let the role create databases, as a superuser:\n            ALTER ROLE \"Clara\" CREATEDB;",
+        "let everybody who may create databases clone it, as its owner:\n            \
         ALTER DATABASE \"foreign_lane\" IS_TEMPLATE true;",
     ] {
         let error = error(&Schema::existing(), &config).await;
