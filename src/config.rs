@@ -28,7 +28,7 @@ use crate::on_failure::OnFailure;
 ///
 /// | `Config` | environment variable | default |
 /// |---|---|---|
-/// | [`database_url`](Self::database_url) | `DATABASE_URL` | a private server made from the PostgreSQL that is installed |
+/// | [`database_url`](Self::database_url) | `DATABASE_URL` | the embedded server, made from the PostgreSQL that is installed |
 /// | | `ACTIX_SHAREDDB_PG_BIN` | where that is installed is looked for |
 /// | [`allow_server`](Self::allow_server) | `ACTIX_SHAREDDB_ALLOW_SERVER` | this machine's servers only |
 /// | [`allow_database`](Self::allow_database) | `ACTIX_SHAREDDB_ALLOW_DATABASE` | none that looks like production |
@@ -105,8 +105,9 @@ impl Config {
     }
 
     /// The server and database of this case, as a URL or as `key=value` pairs, in place of the environment
-    /// variable `DATABASE_URL`. Default: that variable, and where it isn't set either, or empty, a private server made from
-    /// the PostgreSQL that is installed. An empty URL that is given here is an error when a test opens its database.
+    /// variable `DATABASE_URL`. Default: that variable, and where it isn't set either, or empty, the embedded server: one of
+    /// the tests' own, made from the PostgreSQL that is installed. An empty URL that is given here is an error when a test
+    /// opens its database.
     ///
     /// ```
     /// use actix_shareddb::Config;

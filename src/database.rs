@@ -66,7 +66,7 @@ impl Database {
             let config = server.config().clone();
             let template = match self.url {
                 Some(_) => Template::existing(server),
-                // Nothing is ever committed to the private server's own database, so it is as this one is.
+                // Nothing is ever committed to the embedded server's own database, so it is as this one is.
                 None => Template::prepared(server, "postgres", "template0".to_owned()),
             };
             return Ok(Found {

@@ -81,7 +81,7 @@ impl Databases {
     }
 
     /// A database that the test shares with the application, as it does the first one. Where its configuration names no
-    /// server, it is on that of the environment, or on the private one.
+    /// server, it is on that of the environment, or on the embedded one.
     ///
     /// Of its [`Config`] those settings count that are about a database, its connections and its pool, and
     /// [`isolation`](Config::isolation), which a test's own `#[isolation(..)]` gives to all that don't say it. What is about

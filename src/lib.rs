@@ -46,7 +46,7 @@
 //! # How a test lives
 //!
 //! [`live_server!`] makes a `#[test]` of each method. For each, [`LiveServerTestCase`] tells in which order the hooks run;
-//! [`LiveServer`] is what the test talks to. The database is that of `DATABASE_URL`, or a private server made from the
+//! [`LiveServer`] is what the test talks to. The database is that of `DATABASE_URL`, or the embedded server, made from the
 //! PostgreSQL that is installed; [`Schema`] says what is in it, [`Config`] sets time limits and the like.
 //! [`SharedTransaction`] is the same without a server, for tests of a repository layer. Clients other than the pool's, a
 //! script or another process, join by [`LiveServer::database_url`].

@@ -68,7 +68,7 @@ pub(crate) fn join() -> Result<Address> {
 #[cfg(not(unix))]
 pub(crate) fn join() -> Result<Address> {
     Err(
-        crate::error::Error::new("the embedded PostgreSQL runs on Unix systems only")
+        crate::error::Error::new("the embedded server runs on Unix systems only")
             .help("set DATABASE_URL to a PostgreSQL server that runs on this machine"),
     )
 }

@@ -47,7 +47,7 @@ pub(super) fn start(cluster: &Cluster, alive: File) -> Result<Held> {
     // What was kept, if anything, can't be used: a crash of the system damaged it, for instance. It is only a
     // cache, so it is made anew, and what is wrong otherwise shows when that fails too.
     launch(cluster, &alive, true)?.ok_or_else(|| {
-        let ended = Error::new("the embedded PostgreSQL ended while it started")
+        let ended = Error::new("the embedded server ended while it started")
             .because(format!("it said:\n{}", log_tail(cluster)));
         explain(ended, cluster)
     })
@@ -100,7 +100,7 @@ fn launch(cluster: &Cluster, alive: &File, anew: bool) -> Result<Option<Held>> {
             return Ok(None);
         }
         if began.elapsed() > START_TIMEOUT {
-            let late = Error::new("the embedded PostgreSQL did not get ready in time").because(
+            let late = Error::new("the embedded server did not get ready in time").because(
                 format!("after {START_TIMEOUT:?} it said:\n{}", log_tail(cluster)),
             );
             return Err(explain(late, cluster));

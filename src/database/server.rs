@@ -77,12 +77,12 @@ impl Server {
         })
     }
 
-    /// The private server that this crate runs itself.
+    /// The embedded server, which this crate runs itself.
     pub(super) async fn embedded(settings: &Config) -> Result<Self> {
         let address = tokio::task::spawn_blocking(cluster::join)
             .await
             .map_err(|error| {
-                Error::new("the private server could not be started").because(error)
+                Error::new("the embedded server could not be started").because(error)
             })??;
         let mut config = tokio_postgres::Config::new();
         config
@@ -94,7 +94,7 @@ impl Server {
             config,
             tls: None,
             patience: settings.connection_limit(),
-            name: format!("the private server at {}", address.socket_dir.display()),
+            name: format!("the embedded server at {}", address.socket_dir.display()),
         })
     }
 
