@@ -60,6 +60,8 @@ pub(crate) enum Command {
         local: bool,
         setting: String,
     },
+    /// `SET` of the client's encoding to one that can't be lexed, by its name.
+    SetUnsafeEncoding(String),
     /// `SET` of a setting that is redirected, to a single value.
     SetRedirected(Trial),
     Reset {
@@ -250,6 +252,7 @@ impl Command {
             | Self::SetTransactionSnapshot
             | Self::SetSessionCharacteristics(_)
             | Self::Set { .. }
+            | Self::SetUnsafeEncoding(_)
             | Self::SetRedirected(_) => "SET",
             Self::SetConstraints { .. } => "SET CONSTRAINTS",
             Self::Reset { .. } | Self::ResetAll => "RESET",

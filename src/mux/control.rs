@@ -5,7 +5,7 @@ use super::block::{self, Standing};
 use super::command::{Command, Discard, IsolationLevel};
 use super::deferral::Deferral;
 use super::message::to_session::Report;
-use super::{modes, notify, report, split};
+use super::{encoding, modes, notify, report, split};
 
 /// Statements that end or begin a transaction, or would touch what belongs to the multiplexer: answered here.
 pub(super) fn is_control(command: &Command) -> bool {
@@ -35,6 +35,7 @@ pub(super) fn is_looked_at(command: &Command) -> bool {
         || matches!(
             command,
             Command::PrepareTransaction
+                | Command::SetUnsafeEncoding(_)
                 | Command::CreateDeferrable
                 | Command::PgNotify { .. }
                 | Command::UnlockAll
@@ -80,6 +81,9 @@ pub(super) fn refused(
 ) -> Option<Report> {
     if *command == Command::PrepareTransaction {
         return Some(report::prepare_transaction());
+    }
+    if let Command::SetUnsafeEncoding(name) = command {
+        return Some(Report::error(encoding::REFUSED, encoding::refusal(name)));
     }
     if denies_levels && let Some(level) = unexercised(command, standing, several) {
         return Some(report::denied_level(level));

@@ -18,6 +18,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | [`message`], [`shape`] | where a message begins and ends, and whether its fields add up |
+//! | [`encoding`] | what the lexer couldn't read |
 //! | [`lexer`], [`value`], [`split`], [`command`] | what tokens mean, where statements begin and end, and what they are |
 //! | [`block`], [`modes`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
@@ -43,6 +44,7 @@ pub(crate) mod command;
 mod control;
 mod deferral;
 pub(crate) mod driver;
+pub(crate) mod encoding;
 pub(crate) mod fault;
 mod flight;
 mod garbage;

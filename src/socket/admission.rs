@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::wishes::Wishes;
+use crate::mux::encoding;
 use crate::mux::message::to_session::{self, Report};
 use crate::mux::message::{MINOR, Message, PROTOCOL_3_0, Startup, parameter, unsupported};
 
@@ -106,7 +107,7 @@ impl Admission {
     fn refusal(
         &self,
         database: &str,
-        encoding: &str,
+        client_encoding: &str,
         parameters: &[(String, String)],
     ) -> Option<Report> {
         if database != self.database {
@@ -122,17 +123,11 @@ impl Admission {
             let text = "replication needs a connection of its own to the server";
             return Some(Report::fatal(FEATURE_NOT_SUPPORTED, text));
         }
-        // In some encodings a byte of a character looks like a backslash or a quote, behind which a COMMIT could hide;
-        // and the one backend converts for all of its sessions or for none.
-        let plain: String = encoding
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .collect();
-        if !["utf8", "unicode"].contains(&&plain.to_lowercase()[..]) {
-            let text =
-                format!("the client encoding {encoding} can't be used in a shared transaction");
+        // The one backend converts for all of its sessions or for none.
+        if !encoding::is_utf8(client_encoding) {
+            let text = encoding::refusal(client_encoding);
             return Some(
-                Report::fatal(FEATURE_NOT_SUPPORTED, text).hint(
+                Report::fatal(encoding::REFUSED, text).hint(
                     "Connect with client_encoding=UTF8; psql takes it from PGCLIENTENCODING.",
                 ),
             );

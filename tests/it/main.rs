@@ -10,6 +10,7 @@ mod checkpoints;
 mod clients;
 mod contract;
 mod differential;
+mod encodings;
 mod faq;
 mod faults;
 mod handlers;

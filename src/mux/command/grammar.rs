@@ -5,6 +5,7 @@
 use super::cursor::Cursor;
 use super::{Argument, Characteristics, Command, Discard, IsolationLevel};
 use super::{definition, mention};
+use crate::mux::encoding;
 use crate::mux::redirect::Trial;
 use crate::mux::value::Name;
 
@@ -234,6 +235,7 @@ fn set_constraints(cursor: &Cursor<'_>) -> Option<Command> {
 fn set_rest(cursor: &Cursor<'_>, local: bool) -> Option<Command> {
     set_transaction(cursor)
         .or_else(|| set_session_characteristics(cursor))
+        .or_else(|| set_names(cursor))
         .or_else(|| {
             let setting = set_special(cursor)?;
             Some(Command::Set { local, setting })
@@ -291,6 +293,19 @@ fn set_special(cursor: &Cursor<'_>) -> Option<String> {
     (!cursor.is_at_assignment()).then(|| setting.to_owned())
 }
 
+/// `SET NAMES`, if that is what matters of it.
+fn set_names(cursor: &Cursor<'_>) -> Option<Command> {
+    let mut cursor = cursor.clone();
+    cursor.keyword("NAMES")?;
+    let encoding = cursor.literal().filter(|_| cursor.is_at_end())?;
+    unsafe_encoding(&encoding)
+}
+
+fn unsafe_encoding(value: &[u8]) -> Option<Command> {
+    let name = String::from_utf8_lossy(value).into_owned();
+    encoding::is_unsafe(&name).then_some(Command::SetUnsafeEncoding(name))
+}
+
 fn set_generic(cursor: &Cursor<'_>, local: bool) -> Option<Command> {
     let mut cursor = cursor.clone();
     let setting = cursor.setting()?;
@@ -299,6 +314,9 @@ fn set_generic(cursor: &Cursor<'_>, local: bool) -> Option<Command> {
     }
     let value = value(&mut cursor);
     let known = value.and_then(|value| {
+        if setting == "client_encoding" {
+            return unsafe_encoding(&value);
+        }
         let mode = mode(&setting, &value, local);
         mode.or_else(|| Trial::new(&setting, value, local).map(Command::SetRedirected))
     });

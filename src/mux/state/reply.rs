@@ -7,7 +7,9 @@ use super::send::only_command;
 use crate::mux::block::Executed;
 use crate::mux::command::Command;
 use crate::mux::control;
+use crate::mux::encoding;
 use crate::mux::flight::{AfterCheck, Effect, Flight, Nameable, Progress, Reader, Request, Step};
+use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
 use crate::mux::on_commit::Tables;
 use crate::mux::own;
@@ -488,10 +490,23 @@ impl Mux {
     pub(super) fn on_parameter_status(&mut self, message: &Message) {
         let mut fields = message.fields();
         if let (Some(name), Some(value)) = (fields.string(), fields.string()) {
-            self.reported.set(
-                &String::from_utf8_lossy(&name),
-                &String::from_utf8_lossy(&value),
-            );
+            let value = String::from_utf8_lossy(&value);
+            self.reported.set(&String::from_utf8_lossy(&name), &value);
+            if name == "client_encoding" && encoding::is_unsafe(&value) {
+                self.end_unsafe(&value);
+            }
+        }
+    }
+
+    /// A session has set such an encoding in a way that its text didn't show. It can't be understood any more.
+    fn end_unsafe(&mut self, name: &str) {
+        if let Some(flight) = self.flights.front().filter(|flight| !flight.is_void)
+            && let Some(session) = self.sessions.get_mut(&flight.session)
+        {
+            let text = encoding::refusal(name);
+            session.farewell = Some(Report::fatal(encoding::REFUSED, text));
+            session.gone = true;
+            session.clear_inbox();
         }
     }
 
