@@ -10,6 +10,18 @@ use crate::mux::checkpoint::Order;
 use crate::{LiveServer, SharedTransaction};
 
 /// A state of the database that a test can go back to: what [`LiveServer::checkpoint`] returns.
+///
+/// ```no_run
+/// # use actix_shareddb::{LiveServer, Result};
+/// # async fn example(live: &LiveServer) -> Result<()> {
+/// let empty = live.checkpoint().await?;
+/// for title in ["milk", "", "a title that is rather long"] {
+///     live.post("/todos").send_body(title).await?;
+///     live.restore(&empty).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a checkpoint is of no use to a test that doesn't go back to it"]
 pub struct Checkpoint {
@@ -125,6 +137,17 @@ impl LiveServer {
     /// All rows are as they were, and so are tables, roles, and settings of the clients, whoever changed them. Prepared
     /// statements stay, sequences go on, and what the application keeps in memory isn't known here.
     ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # async fn example(live: &LiveServer) -> Result<()> {
+    /// let before = live.checkpoint().await?;
+    /// live.delete("/todos/7").send().await?;
+    /// live.restore(&before).await?;
+    /// assert_eq!(live.get("/todos/7").send().await?.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`checkpoint`](Self::checkpoint); also if an earlier checkpoint was gone back to since this one was set, and if
@@ -161,6 +184,17 @@ impl LiveServer {
 impl SharedTransaction {
     /// Remembers the rows of the database as they are now. See [`LiveServer::checkpoint`].
     ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, SharedTransaction};
+    /// # async fn example(transaction: &SharedTransaction) -> Result<()> {
+    /// let client = transaction.pool()?.get().await?;
+    /// let full = transaction.checkpoint().await?;
+    /// client.batch_execute("DELETE FROM todos").await?;
+    /// transaction.restore(&full).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If a transaction block is open and stays so.
@@ -170,6 +204,15 @@ impl SharedTransaction {
 
     /// Goes back to a checkpoint. See [`LiveServer::restore`].
     ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, SharedTransaction};
+    /// # async fn example(transaction: &SharedTransaction) -> Result<()> {
+    /// let before = transaction.checkpoint().await?;
+    /// transaction.restore(&before).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If a transaction block is open and stays so, and if the checkpoint is gone.
@@ -178,6 +221,15 @@ impl SharedTransaction {
     }
 
     /// The same with all sequences. See [`LiveServer::restore_with_sequences`].
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, SharedTransaction};
+    /// # async fn example(transaction: &SharedTransaction) -> Result<()> {
+    /// let before = transaction.checkpoint().await?;
+    /// transaction.restore_with_sequences(&before).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

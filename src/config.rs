@@ -23,13 +23,13 @@ use crate::on_failure::OnFailure;
 ///     .request_timeout(Duration::from_secs(60));
 /// ```
 ///
-/// These are all knobs. What is written in a `Config` wins over the environment; only `allow_server` and `allow_database`
+/// These are all settings. What is written in a `Config` wins over the environment; only `allow_server` and `allow_database`
 /// add to what their variables list.
 ///
 /// | `Config` | environment variable | default |
 /// |---|---|---|
 /// | [`database_url`](Self::database_url) | `DATABASE_URL` | the embedded server, made from the PostgreSQL that is installed |
-/// | | `ACTIX_SHAREDDB_PG_BIN` | where that is installed is looked for |
+/// | | `ACTIX_SHAREDDB_PG_BIN` | looked for in `PATH` and in the usual folders |
 /// | [`allow_server`](Self::allow_server) | `ACTIX_SHAREDDB_ALLOW_SERVER` | this machine's servers only |
 /// | [`allow_database`](Self::allow_database) | `ACTIX_SHAREDDB_ALLOW_DATABASE` | none that looks like production |
 /// | [`tls`](Self::tls) | | none |

@@ -148,6 +148,19 @@ impl Databases {
 }
 
 /// The pools of an application's databases, by the names that [`Databases`] gives them.
+///
+/// ```no_run
+/// use actix_shareddb::Pools;
+///
+/// struct Application {
+///     orders: actix_shareddb::Pool,
+///     audit: actix_shareddb::Pool,
+/// }
+///
+/// fn application(pools: &Pools) -> Application {
+///     Application { orders: pools.pool("default"), audit: pools.pool("audit") }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Pools(Vec<(String, Pool)>);
 

@@ -21,6 +21,17 @@ const LONGEST_BODY: usize = 1 << 10;
 ///
 /// Where a test looks at the SQL of an exchange, it goes the other way, from a response to its
 /// [`queries`](crate::LiveServer::queries_of), or from a [query](crate::Query::exchange) to what it ran for.
+///
+/// ```no_run
+/// # use actix_shareddb::{LiveServer, Result};
+/// # async fn example(live: &LiveServer) -> Result<()> {
+/// live.get("/todos").send().await?;
+/// let queries = live.queries();
+/// let exchange = queries[0].exchange().unwrap();
+/// assert_eq!(exchange.to_string(), "GET /todos");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Exchange {
     pub(crate) number: u64,
@@ -38,16 +49,34 @@ pub struct Exchange {
 
 impl Exchange {
     /// The request's method.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &actix_shareddb::Exchange) {
+    /// assert_eq!(exchange.method(), actix_web::http::Method::GET);
+    /// # }
+    /// ```
     pub fn method(&self) -> &Method {
         &self.method
     }
 
     /// The request's path, with its query string.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &actix_shareddb::Exchange) {
+    /// assert_eq!(exchange.path(), "/todos?owner=7");
+    /// # }
+    /// ```
     pub fn path(&self) -> &str {
         &self.path
     }
 
     /// The response's status, if there was a response.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &actix_shareddb::Exchange) {
+    /// assert!(exchange.status().is_none_or(|status| !status.is_server_error()));
+    /// # }
+    /// ```
     pub fn status(&self) -> Option<StatusCode> {
         self.outcome.as_ref()?.as_ref().ok().copied()
     }

@@ -18,6 +18,15 @@ use crate::{Error, LiveServer, SharedTransaction};
 /// A statement is meant if all conditions hold. One that controls a transaction, such as `BEGIN`, is meant only if
 /// [`on`](Self::on), [`on_commit`](Self::on_commit) or [`when`](Self::when) is among them: to say which table or which
 /// session is not to mean its `COMMIT`.
+///
+/// ```no_run
+/// # use actix_shareddb::LiveServer;
+/// # use tokio_postgres::error::SqlState;
+/// # fn example(live: &LiveServer) {
+/// // The second UPDATE of users fails.
+/// live.faults().on("UPDATE users").nth(2).fail(SqlState::T_R_DEADLOCK_DETECTED);
+/// # }
+/// ```
 #[must_use = "a fault is ordered by what shall happen: `fail`, `violate`, `delay` or `disconnect`"]
 pub struct Faults {
     driver: Driver<Stream>,
@@ -71,6 +80,14 @@ impl Faults {
     }
 
     /// Statements that name this table, or anything else of that name, but for those that control a transaction.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults().on_table("users").fail(SqlState::INSUFFICIENT_PRIVILEGE);
+    /// # }
+    /// ```
     pub fn on_table(self, name: &str) -> Self {
         let name = name.to_owned();
         self.and(format!("that name {name}"), move |candidate| {
@@ -79,6 +96,14 @@ impl Faults {
     }
 
     /// A `COMMIT` of a transaction block.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults().on_commit().fail(SqlState::T_R_SERIALIZATION_FAILURE);
+    /// # }
+    /// ```
     pub fn on_commit(mut self) -> Self {
         self.is_explicit = true;
         self.and("that commit", |candidate| candidate.commits)
@@ -103,13 +128,30 @@ impl Faults {
 
     /// Statements of this session, as [`Query::session`](crate::Query::session) counts them, but for those that control a
     /// transaction.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// let second = live.queries()[1].session();
+    /// live.faults().of_session(second).fail(SqlState::QUERY_CANCELED);
+    /// # }
+    /// ```
     pub fn of_session(self, number: u32) -> Self {
         self.and(format!("of session {number}"), move |candidate| {
             candidate.session.0 == number
         })
     }
 
-    /// Not the first of them, but that of this number, counted from 1.
+    /// Begins with the nth of them, counted from 1.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults().on("INSERT INTO mails").nth(3).fail(SqlState::DISK_FULL);
+    /// # }
+    /// ```
     ///
     /// # Panics
     ///
@@ -120,7 +162,16 @@ impl Faults {
         self
     }
 
-    /// So many of them, one after the other, instead of one.
+    /// Meets so many of them, one after the other; the default is one.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// // The application gives up after three attempts.
+    /// live.faults().on_commit().times(3).fail(SqlState::T_R_SERIALIZATION_FAILURE);
+    /// # }
+    /// ```
     ///
     /// # Panics
     ///
@@ -153,13 +204,21 @@ impl Faults {
     ///
     /// What follows is as in production: a statement that fails aborts its transaction, and a `COMMIT` that fails has ended
     /// it, with nothing kept.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults().on("SELECT").fail(SqlState::TOO_MANY_CONNECTIONS);
+    /// # }
+    /// ```
     #[track_caller]
     pub fn fail(self, code: SqlState) -> Fault {
         let error = fault::error(code.code(), message(&code), None);
         self.order(Action::Fail(error))
     }
 
-    /// The same, with the name of a constraint, which some errors have and an application may look at.
+    /// It fails with this SQLSTATE and the name of a constraint, which some errors have and an application may look at.
     ///
     /// ```no_run
     /// # use actix_shareddb::LiveServer;
@@ -177,7 +236,16 @@ impl Faults {
         self.order(Action::Fail(error))
     }
 
-    /// It begins so much later, and the server is busy meanwhile, so that it can be cancelled as any slow statement can.
+    /// It is delayed by this time, in which the server is busy, so that it can be cancelled as any slow statement can.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// use std::time::Duration;
+    ///
+    /// live.faults().on_table("todos").delay(Duration::from_secs(1));
+    /// # }
+    /// ```
     #[track_caller]
     pub fn delay(self, time: Duration) -> Fault {
         self.order(Action::Delay(time))
@@ -185,6 +253,13 @@ impl Faults {
 
     /// The connection of its session is lost before it is run, and what that has not committed is rolled back. The client
     /// is told by SQLSTATE 57P01, as when an administrator ends it.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// live.faults().on("UPDATE users").disconnect();
+    /// # }
+    /// ```
     #[track_caller]
     pub fn disconnect(self) -> Fault {
         self.order(Action::Disconnect)
@@ -242,6 +317,15 @@ impl Faults {
 }
 
 /// A fault that was ordered. Unless it is [optional](Faults::optional), a test fails at its end if no statement has met it.
+///
+/// ```no_run
+/// # use actix_shareddb::LiveServer;
+/// # use tokio_postgres::error::SqlState;
+/// # fn example(live: &LiveServer) {
+/// let fault = live.faults().on_commit().fail(SqlState::DISK_FULL);
+/// assert_eq!(fault.hits(), 0);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
     driver: Driver<Stream>,
@@ -250,6 +334,18 @@ pub struct Fault {
 
 impl Fault {
     /// How many statements it has hit so far.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{LiveServer, Result};
+    /// # async fn example(live: &LiveServer) -> Result<()> {
+    /// use tokio_postgres::error::SqlState;
+    ///
+    /// let conflict = live.faults().on_commit().fail(SqlState::T_R_SERIALIZATION_FAILURE);
+    /// assert_eq!(live.post("/transfers").send().await?.status(), 201);
+    /// assert_eq!(conflict.hits(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hits(&self) -> usize {
         self.driver.look(|mux| mux.faults().hits(self.number))
     }
@@ -325,6 +421,14 @@ impl LiveServer {
 
 impl SharedTransaction {
     /// Makes a statement of any client fail, come late, or lose its connection. See [`LiveServer::faults`].
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::SharedTransaction;
+    /// # use tokio_postgres::error::SqlState;
+    /// # fn example(transaction: &SharedTransaction) {
+    /// transaction.faults().on("INSERT").fail(SqlState::DISK_FULL);
+    /// # }
+    /// ```
     pub fn faults(&self) -> Faults {
         Faults::new(self.driver(), |origin| origin != Origin::Own)
     }

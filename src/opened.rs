@@ -168,6 +168,14 @@ impl Opened {
 }
 
 /// The URLs of a test's databases, for [`connect`](crate::LiveServerTestCase::connect).
+///
+/// ```
+/// use actix_shareddb::{DatabaseUrls, Result};
+///
+/// fn options(urls: &DatabaseUrls<'_>) -> Result<[String; 2]> {
+///     Ok([urls.database_url()?, urls.database_url_of("audit")?])
+/// }
+/// ```
 pub struct DatabaseUrls<'a>(&'a Opened);
 
 impl<'a> DatabaseUrls<'a> {

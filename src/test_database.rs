@@ -46,6 +46,16 @@ impl TestDatabase {
     /// Opens a transaction in the database that the schema and the configuration name, or clones it. It is prepared first if
     /// it has not been.
     ///
+    /// ```no_run
+    /// # async fn example() -> actix_shareddb::Result<()> {
+    /// use actix_shareddb::{Config, Isolation, Schema, TestDatabase};
+    ///
+    /// let config = Config::new().isolation(Isolation::Database);
+    /// let database = TestDatabase::open(&Schema::dir("migrations"), &config).await?;
+    /// database.end().await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`SharedTransaction::open`], and if the database can't be cloned.
@@ -71,6 +81,16 @@ impl TestDatabase {
     }
 
     /// Which of the two it is.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, TestDatabase};
+    /// # async fn example(database: TestDatabase) -> Result<()> {
+    /// use actix_shareddb::Isolation;
+    ///
+    /// let commits = database.isolation() == Isolation::Database;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn isolation(&self) -> Isolation {
         match self.0 {
             Kind::Transaction(_) => Isolation::Transaction,
@@ -79,6 +99,14 @@ impl TestDatabase {
     }
 
     /// Builds a pool, of the configured size: of clients that live in the transaction, or of plain connections to the database.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, TestDatabase};
+    /// # async fn example(database: TestDatabase) -> Result<()> {
+    /// let client = database.pool()?.get().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -93,6 +121,14 @@ impl TestDatabase {
     /// The URL at which any other PostgreSQL client reaches it: that of a socket to the transaction, see
     /// [`SharedTransaction::database_url`], or that of the database on its server.
     ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, TestDatabase};
+    /// # async fn example(database: TestDatabase) -> Result<()> {
+    /// std::process::Command::new("psql").arg(database.database_url()?).status()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If no port can be bound.
@@ -104,6 +140,14 @@ impl TestDatabase {
     }
 
     /// Rolls the transaction back, or drops the database.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, TestDatabase};
+    /// # async fn example(database: TestDatabase) -> Result<()> {
+    /// // ...
+    /// database.end().await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

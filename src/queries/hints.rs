@@ -18,6 +18,12 @@ const LONGEST_SQL: usize = 100;
 /// Something in how an application uses its database that is likely to be a mistake.
 ///
 /// [`Config::hint`](crate::Config::hint) has a test tell of it, [`Config::deny`](crate::Config::deny) makes it a failure.
+///
+/// ```
+/// use actix_shareddb::{Config, Hint};
+///
+/// let config = Config::new().hint(Hint::SecondConnection).deny(Hint::RepeatedStatement);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Hint {
@@ -39,6 +45,12 @@ pub enum Hint {
 
 impl Hint {
     /// All that there are.
+    ///
+    /// ```
+    /// use actix_shareddb::{Config, Hint};
+    ///
+    /// let config = Hint::ALL.iter().fold(Config::new(), |config, &hint| config.deny(hint));
+    /// ```
     pub const ALL: &'static [Self] = &[
         Self::RepeatedStatement,
         Self::UnguardedWrites,

@@ -26,6 +26,15 @@ use crate::{LiveServer, SharedTransaction};
 /// A statement that a client of a shared transaction has run, as the client sent it.
 ///
 /// `Display` writes it on one line, with its parameters and with what came of it.
+///
+/// ```no_run
+/// # use actix_shareddb::LiveServer;
+/// # fn example(live: &LiveServer) {
+/// for query in &live.queries() {
+///     println!("{query}"); // UPDATE todos SET done = true WHERE id = $1  [7]  => UPDATE 1, 0.3 ms
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Query {
     pub(super) sql: String,
@@ -65,12 +74,27 @@ pub(super) enum Kind {
 
 impl Query {
     /// The text of the statement. Of a simple query with several, each is a `Query` of its own.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// assert!(!live.queries().iter().any(|query| query.sql().starts_with("DELETE")));
+    /// # }
+    /// ```
     pub fn sql(&self) -> &str {
         &self.sql
     }
 
     /// Its parameters as PostgreSQL would write them; `None` is NULL. A value whose type isn't known here is written in
     /// hexadecimal.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let insert = &live.queries()[0];
+    /// assert!(insert.parameters().eq([Some("milk"), None]));
+    /// # }
+    /// ```
     pub fn parameters(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
         self.parameters
             .iter()
@@ -79,16 +103,38 @@ impl Query {
 
     /// How long the server took to answer. The time in which the statement waited for another client's transaction isn't
     /// in it.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let queries = live.queries();
+    /// let slowest = queries.iter().max_by_key(|query| query.duration());
+    /// # }
+    /// ```
     pub fn duration(&self) -> Duration {
         self.duration
     }
 
     /// How many rows it has returned, written or copied, if its command tag tells.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let returned: u64 = live.queries().iter().filter_map(|query| query.rows()).sum();
+    /// # }
+    /// ```
     pub fn rows(&self) -> Option<u64> {
         self.tag()?.rsplit(' ').next()?.parse().ok()
     }
 
     /// The command tag that its client was told, if it succeeded: `INSERT 0 1`.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// assert_eq!(live.queries()[0].tag(), Some("INSERT 0 1"));
+    /// # }
+    /// ```
     pub fn tag(&self) -> Option<&str> {
         match &self.answer {
             Answer::Complete(tag) => Some(tag),
@@ -97,6 +143,16 @@ impl Query {
     }
 
     /// The SQLSTATE, if it failed.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// use tokio_postgres::error::SqlState;
+    ///
+    /// let queries = live.queries();
+    /// let failed = queries.iter().find(|query| query.code() == Some(&SqlState::UNIQUE_VIOLATION));
+    /// # }
+    /// ```
     pub fn code(&self) -> Option<&SqlState> {
         match &self.answer {
             Answer::Failed { code, .. } => Some(code),
@@ -105,6 +161,14 @@ impl Query {
     }
 
     /// The message of the error, if it failed.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let queries = live.queries();
+    /// let errors: Vec<&str> = queries.iter().filter_map(|query| query.error_message()).collect();
+    /// # }
+    /// ```
     pub fn error_message(&self) -> Option<&str> {
         match &self.answer {
             Answer::Failed { message, .. } => Some(message),
@@ -113,12 +177,30 @@ impl Query {
     }
 
     /// Which session ran it, which is one client of a pool. They are counted from 1, in the order in which they connected.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let queries = live.queries();
+    /// // The handler has used one client for all of it.
+    /// assert!(queries.iter().all(|query| query.session() == queries[0].session()));
+    /// # }
+    /// ```
     pub fn session(&self) -> u32 {
         self.session
     }
 
-    /// In which transaction block it ran, if it did in any. They are counted from 1, all sessions' together, in the order in
-    /// which they ended or came up.
+    /// In which transaction block it ran, if it did in any. Blocks are numbered from 1, across all sessions.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// // Every write was in a transaction.
+    /// let queries = live.queries();
+    /// let mut writes = queries.iter().filter(|query| query.sql().starts_with("UPDATE"));
+    /// assert!(writes.all(|query| query.block().is_some()));
+    /// # }
+    /// ```
     pub fn block(&self) -> Option<u32> {
         self.block
     }
@@ -127,6 +209,14 @@ impl Query {
     ///
     /// It is `None` if there was none, as for what the test runs itself, and also if there were several at that time, so
     /// that it can't be told: [`exchanges`](Self::exchanges) has them.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let queries = live.queries();
+    /// assert_eq!(queries[0].exchange().unwrap().path(), "/todos");
+    /// # }
+    /// ```
     pub fn exchange(&self) -> Option<&Exchange> {
         match &self.exchanges[..] {
             [exchange] => Some(exchange),
@@ -139,11 +229,27 @@ impl Query {
     /// The statements of one transaction block belong to one exchange, so what comes up in between doesn't count.
     /// Requests of other clients than the [`LiveServer`]'s own aren't known. After the head of a response has come, its
     /// exchange counts only as long as its body is read and nothing else is awaited.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let queries = live.queries();
+    /// let is_certain = queries.iter().all(|query| query.exchanges().len() == 1);
+    /// # }
+    /// ```
     pub fn exchanges(&self) -> &[Exchange] {
         &self.exchanges
     }
 
     /// It begins, ends or divides a transaction: `BEGIN`, `COMMIT`, `SAVEPOINT` and the like.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let queries = live.queries();
+    /// let controls = queries.iter().filter(|query| query.is_transaction_control()).count();
+    /// # }
+    /// ```
     pub fn is_transaction_control(&self) -> bool {
         self.kind == Kind::Control
     }
@@ -163,6 +269,15 @@ impl fmt::Display for Query {
 /// Statements, in the order in which they were answered.
 ///
 /// It is a slice of [`Query`]; `Display` writes all of them, under the HTTP exchanges that they belong to.
+///
+/// ```no_run
+/// # use actix_shareddb::LiveServer;
+/// # fn example(live: &LiveServer) {
+/// let queries = live.queries();
+/// println!("{queries}");
+/// assert_eq!(queries[0].sql(), "SELECT id, title FROM todos");
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Queries {
     pub(super) list: Vec<Query>,
@@ -174,19 +289,41 @@ pub struct Queries {
 impl Queries {
     /// How many there are, but for those that control transactions, and those by which a driver asks what a type is, which
     /// it does once for each of its connections.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// assert_eq!(live.queries().count(), 2);
+    /// # }
+    /// ```
     pub fn count(&self) -> usize {
         self.list.iter().filter(|query| query.counts()).count()
     }
 
-    /// The same without those that control transactions.
+    /// Leaves out those that control transactions: `BEGIN`, `COMMIT`, `SAVEPOINT` and the like.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// let queries = live.queries().without_transaction_control();
+    /// assert_eq!(queries[0].sql(), "INSERT INTO todos (title) VALUES ($1)");
+    /// # }
+    /// ```
     pub fn without_transaction_control(self) -> Self {
         let mut queries = self;
         queries.list.retain(|query| query.kind != Kind::Control);
         queries
     }
 
-    /// The oldest, of which so many were dropped for want of space. Of each shared transaction 4 MiB are kept, which is
+    /// How many of the oldest were dropped for want of space. Of each shared transaction 4 MiB are kept, which is
     /// room for some ten thousand.
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::LiveServer;
+    /// # fn example(live: &LiveServer) {
+    /// assert_eq!(live.queries().dropped(), 0);
+    /// # }
+    /// ```
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -387,6 +524,16 @@ impl SharedTransaction {
 
     /// Runs a future, and returns what it returns with the statements that were run meanwhile. See
     /// [`LiveServer::capture_queries`].
+    ///
+    /// ```no_run
+    /// # use actix_shareddb::{Result, SharedTransaction};
+    /// # async fn example(transaction: &SharedTransaction) -> Result<()> {
+    /// let client = transaction.pool()?.get().await?;
+    /// let (rows, queries) = transaction.capture_queries(client.query("SELECT 1", &[])).await;
+    /// assert_eq!((rows?.len(), queries.count()), (1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn capture_queries<F: Future>(&self, future: F) -> (F::Output, Queries) {
         self.capture().around(future).await
     }
