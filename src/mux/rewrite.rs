@@ -52,11 +52,15 @@ impl Rewritten {
 }
 
 /// What is put in, with a space where it would run into what stands beside it: two quotes side by side are one of a longer
-/// name.
+/// name, and behind `U&` a quote begins a name with escapes.
 fn apart(text: &[u8], replacement: &Replacement) -> Bytes {
     let Range { start, end } = replacement.range;
     let new = &replacement.text;
-    let before = new.starts_with(b"\"") && text[..start].ends_with(b"\"");
+    let ahead = &text[..start];
+    let is_met = [&b"\""[..], b"U&", b"u&"]
+        .iter()
+        .any(|end| ahead.ends_with(end));
+    let before = is_met && new.starts_with(b"\"");
     let after = new.ends_with(b"\"") && text[end..].starts_with(b"\"");
     if !before && !after {
         return new.clone();

@@ -73,6 +73,12 @@ fn a_name_does_not_run_into_another() {
     let rewritten = Rewritten::of(text, 0..text.len(), &replacements);
     assert_eq!(&rewritten.text[..], b"FETCH \"b\" \"~1~a\"");
     assert_eq!(rewritten.shifts.written(11), 10);
+
+    let text = b"FETCH u&a";
+    let replacements = [replacement(8..9, "\"~1~a\"")];
+    let rewritten = Rewritten::of(text, 0..text.len(), &replacements);
+    assert_eq!(&rewritten.text[..], b"FETCH u& \"~1~a\"");
+    assert_eq!(rewritten.shifts.written(10), 9);
 }
 
 #[test]
