@@ -9,20 +9,30 @@
 //! a  connect             a session is opened and started
 //! a  connect  cancellably  the same for a client that can cancel what it runs
 //! a  connect  insider    a client of this crate's own
+//! a  connect  with  TimeZone  UTC   a client that asks for this when it connects
+//! a  opens               a session is opened, and has not sent its StartupMessage
+//! a  starts              that comes
 //! a  disconnect          its client goes
 //! a  violates  "why"     its client sends what is no message
 //! clock  2.5             so many seconds pass
 //! gate                   the gate closes
 //! fault  "SELECT 1"  fail  40001 | delay  0.5 | disconnect   this happens to the next such statement
+//! fault  "SELECT 1"  fail  40001  later   the same to the one after that
+//! blockers  "who"        it was seen who holds the lock that the backend waits for
+//! unread  2000000        so many bytes wait for slow clients: is the backend read?
+//! end                    the shared transaction ends
 //! a  cancel              a CancelRequest with the session's key comes in, which may lead to one to the backend
 //! a  cancel  wrongly     the same with another secret
 //! cancelled              that is over
 //! cancelled  nothing     the same, but the backend was found at nothing of the client's
+//! named  "a::test"       (first line) the test has a name, and the backend has not begun the outer transaction yet
 //! outside                (first line) the backend has not begun the outer transaction yet
 //! denies levels          (first line) isolation levels that aren't exercised are errors
 //! deferrable  "s.c"      (first line) the database has a deferrable constraint, this one deferred initially
 //! reports  TimeZone  UTC (first line) the server reports this of a session that has set nothing
 //! ```
+//!
+//! A frontend message behind `malformed` has one byte more than its fields.
 //!
 //! With `UPDATE_TRACES=1` the outputs in the files are rewritten as they are now, to be read before they are kept.
 
@@ -30,6 +40,7 @@ pub(super) mod model;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -39,7 +50,7 @@ use super::fault::{self, Action, Fault};
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, to_backend, to_session};
 use super::record::Origin;
-use super::{Deferral, Mux, Reach, SessionId, Transmit};
+use super::{Deferral, Initial, Mux, Reach, SessionId, Transmit};
 
 #[test]
 fn the_transcripts_are_followed() {
@@ -100,7 +111,7 @@ fn replay(transcript: &str) -> String {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let is_output = match &words[..] {
             ["pg", direction, ..] => *direction == "F",
-            ["violation:", ..] => true,
+            ["violation:" | "reads:" | "ending:", ..] => true,
             [_, direction, ..] => *direction == "B",
             _ => false,
         };
@@ -140,6 +151,10 @@ impl Replay {
             ["outside"] => {
                 self.mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);
             }
+            ["named", name] => {
+                let mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);
+                self.mux = mux.named(name);
+            }
             ["reports", name, value] => {
                 let parameters = vec![((*name).to_owned(), (*value).to_owned())];
                 self.mux =
@@ -151,6 +166,10 @@ impl Replay {
             }
             ["fault", text, action @ ..] => {
                 let text = text.as_bytes().to_vec();
+                let (action, skips) = match action {
+                    [action @ .., "later"] => (action, 1),
+                    action => (action, 0),
+                };
                 let action = match action {
                     ["fail", code] => Action::Fail(fault::error(code, "ordered", None)),
                     ["delay", seconds] => {
@@ -164,13 +183,29 @@ impl Replay {
                     number: 0,
                     matches: Box::new(move |candidate| candidate.sql == text),
                     action,
-                    skips: 0,
+                    skips,
                     times: 1,
                     is_optional: true,
                     words: String::new(),
                 });
             }
             ["gate"] => self.mux.close_gate(self.now),
+            ["blockers", who] => {
+                let silent_since = self.mux.silent_since().expect("the backend is silent");
+                self.mux
+                    .handle_blockers(silent_since, Some((*who).to_owned()));
+            }
+            ["unread", bytes] => {
+                let wanted = self
+                    .mux
+                    .wants_backend(bytes.parse().expect("a number of bytes"));
+                let awaited = self.mux.awaits_backend();
+                self.output += &format!("reads:  wanted {wanted}, awaited {awaited}\n");
+            }
+            ["end"] => {
+                let ending = self.mux.handle_end();
+                self.output += &format!("ending:  {ending:?}\n");
+            }
             ["cancelled", rest @ ..] => self.mux.handle_cancelled(rest.is_empty(), self.now),
             ["pg", "gone"] => self
                 .mux
@@ -182,16 +217,16 @@ impl Replay {
                 }
             }
             [name, "connect", rest @ ..] => {
-                let secret_key =
-                    (*rest == ["cancellably"]).then_some(Bytes::from_static(SECRET_KEY));
-                let id = self.mux.handle_connect();
+                self.open(name);
                 if *rest == ["insider"] {
+                    let id = self.session(name);
                     self.mux.recorder_mut().note_origin(id, Origin::Own);
                 }
-                self.mux.handle_startup(id, name, secret_key, None);
-                self.sessions.insert((*name).to_owned(), id);
+                self.start(name, rest);
                 while self.mux.poll_transmit().is_some() {}
             }
+            [name, "opens"] => self.open(name),
+            [name, "starts"] => self.start(name, &[]),
             [name, "violates", why] => {
                 let violation = ProtocolViolation((*why).to_owned());
                 self.mux
@@ -214,6 +249,24 @@ impl Replay {
             }
             _ => panic!("not understood: {words:?}"),
         }
+    }
+
+    fn open(&mut self, name: &str) {
+        let id = self.mux.handle_connect();
+        self.sessions.insert(name.to_owned(), id);
+    }
+
+    fn start(&mut self, name: &str, how: &[&str]) {
+        let secret_key = (how == ["cancellably"]).then_some(Bytes::from_static(SECRET_KEY));
+        let initial = match how {
+            ["with", setting, value] => Some(Arc::new(Initial {
+                parameters: vec![((*setting).to_owned(), (*value).to_owned())],
+                settings: vec![(setting.to_lowercase(), (*value).to_owned())],
+            })),
+            _ => None,
+        };
+        let id = self.session(name);
+        self.mux.handle_startup(id, name, secret_key, initial);
     }
 
     fn session(&self, name: &str) -> SessionId {
@@ -302,6 +355,13 @@ fn strings(tag: u8, parts: &[&str]) -> Message {
 
 pub(super) fn frontend_message(words: &[&str]) -> Message {
     match words {
+        ["malformed", message @ ..] => {
+            let message = frontend_message(message);
+            Message::build(message.tag(), |body| {
+                body.put_slice(&message.body());
+                body.put_u8(b'!');
+            })
+        }
         ["Query", sql] => to_backend::query(sql.as_bytes()),
         ["Parse", name, sql] => to_backend::parse(name.as_bytes(), sql.as_bytes()),
         ["Bind", portal, statement] => Message::build(b'B', |body| {
