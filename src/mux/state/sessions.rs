@@ -3,12 +3,14 @@
 use super::send::only_command;
 use super::{Lost, Mux};
 use crate::mux::block::{self, Executed, Standing};
+use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, frontend, to_session};
 use crate::mux::report;
 use crate::mux::session::{Phase, SessionId};
 use crate::mux::shape;
+use crate::mux::split;
 
 impl Mux {
     /// Goes on with what a session's client has sent.
@@ -106,11 +108,7 @@ impl Mux {
                     &self.deferral,
                     self.denies_levels,
                 ) else {
-                    if standing.is_failed() && !standing.holds_backend() {
-                        self.refuse_batch(id, &block::aborted());
-                        return true;
-                    }
-                    return false;
+                    return self.refuse_in_failed_block(id, &standing);
                 };
                 if let Some(command) = &command
                     && (self.errand(id, command, &standing).is_some()
@@ -162,17 +160,20 @@ impl Mux {
                     }
                 }
             }
-            _ if standing.is_failed() && !standing.holds_backend() => {
-                if self.batch_ends_block(id) {
-                    return false;
-                }
-                self.refuse_batch(id, &block::aborted());
-                return true;
-            }
-            _ => return false,
+            _ => return self.refuse_in_failed_block(id, &standing),
         }
         self.ready(id);
         true
+    }
+
+    /// Refuses a batch in a block that has failed before the backend was sent anything of it, which would run the batch.
+    fn refuse_in_failed_block(&mut self, id: SessionId, standing: &Standing) -> bool {
+        let is_refused =
+            standing.is_failed() && !standing.holds_backend() && !self.batch_ends_block(id);
+        if is_refused {
+            self.refuse_batch(id, &block::aborted());
+        }
+        is_refused
     }
 
     /// A driver closes its statements one by one when they are dropped. That needs no round trip and no lease: the Close
@@ -206,29 +207,32 @@ impl Mux {
         true
     }
 
-    /// Whether a batch of the extended protocol runs a prepared COMMIT or ROLLBACK.
-    pub(super) fn batch_ends_block(&self, id: SessionId) -> bool {
+    /// Whether a batch begins with a COMMIT or ROLLBACK, behind which everything is run.
+    fn batch_ends_block(&self, id: SessionId) -> bool {
         let Some(session) = self.sessions.get(&id) else {
             return false;
         };
-        session.batch().any(|message| {
-            let name = match message.tag() {
-                frontend::BIND => {
-                    let mut fields = message.fields();
-                    fields.string().and_then(|_| fields.string())
+        let scs = session.standard_conforming_strings();
+        let ends_block = session.batch().find_map(|message| {
+            let mut fields = message.fields();
+            match message.tag() {
+                frontend::QUERY => {
+                    let sql = fields.string()?;
+                    let first = split::statements(&sql, scs).into_iter().next()?;
+                    Some(Command::of(&sql[first], scs).ends_block())
                 }
                 frontend::PARSE => {
-                    let mut fields = message.fields();
-                    let _name = fields.string();
-                    return fields.string().is_some_and(|sql| {
-                        only_command(&sql, session.standard_conforming_strings()).ends_block()
-                    });
+                    let (_name, sql) = (fields.string()?, fields.string()?);
+                    Some(only_command(&sql, scs).ends_block())
+                }
+                frontend::BIND => {
+                    let (_portal, name) = (fields.string()?, fields.string()?);
+                    Some(session.statements.get(&name)?.command.ends_block())
                 }
                 _ => None,
-            };
-            name.and_then(|name| session.statements.get(&name))
-                .is_some_and(|statement| statement.command.ends_block())
-        })
+            }
+        });
+        ends_block.unwrap_or(false)
     }
 
     pub(super) fn ready(&mut self, id: SessionId) {
