@@ -20,6 +20,7 @@
 //! fault  "SELECT 1"  fail  40001  later   the same to the one after that
 //! blockers  "who"        it was seen who holds the lock that the backend waits for
 //! unread  2000000        so many bytes wait for slow clients: is the backend read?
+//! picture                who is in the middle of something?
 //! end                    the shared transaction ends
 //! a  cancel              a CancelRequest with the session's key comes in, which may lead to one to the backend
 //! a  cancel  wrongly     the same with another secret
@@ -111,7 +112,7 @@ fn replay(transcript: &str) -> String {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let is_output = match &words[..] {
             ["pg", direction, ..] => *direction == "F",
-            ["violation:" | "reads:" | "ending:", ..] => true,
+            ["violation:" | "reads:" | "shows:" | "ending:", ..] => true,
             [_, direction, ..] => *direction == "B",
             _ => false,
         };
@@ -201,6 +202,11 @@ impl Replay {
                     .wants_backend(bytes.parse().expect("a number of bytes"));
                 let awaited = self.mux.awaits_backend();
                 self.output += &format!("reads:  wanted {wanted}, awaited {awaited}\n");
+            }
+            ["picture"] => {
+                for line in self.mux.picture(self.now) {
+                    self.output += &format!("shows:  {line}\n");
+                }
             }
             ["end"] => {
                 let ending = self.mux.handle_end();
@@ -489,6 +495,8 @@ fn show_backend(message: &Message) -> String {
         b'C' => "CommandComplete",
         b'S' => "ParameterStatus",
         b'A' => "NotificationResponse",
+        b'R' => return "AuthenticationOk".to_owned(),
+        b'K' => return "BackendKeyData".to_owned(),
         b'Z' => {
             let status = message.transaction_status().map_or('?', char::from);
             return format!("ReadyForQuery  {status}");
