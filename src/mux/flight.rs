@@ -443,6 +443,11 @@ impl Flight {
             })
     }
 
+    /// The backend has to reply before anything else happens.
+    pub(super) fn awaits_reply(&self) -> bool {
+        matches!(self.steps.front(), Some(Step::Reply { .. }))
+    }
+
     /// The client's own messages are awaited: the backend has nothing to do.
     pub(super) fn awaits_client(&self) -> bool {
         self.copying || self.steps.is_empty()

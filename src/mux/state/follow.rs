@@ -102,14 +102,12 @@ impl Mux {
         ends
     }
 
-    /// The batch ahead has failed: whoever follows waits for its turn again.
+    /// The batch ahead has failed: whoever follows waits for its turn again. None of them is void already, because what is
+    /// void stands ahead of all that is sent later.
     pub(super) fn void_followers(&mut self) {
         let refusal = self.refusal();
         let mut waiting = Vec::new();
         for flight in &mut self.flights {
-            if flight.is_void {
-                continue;
-            }
             let id = flight.session;
             let Some(session) = self.sessions.get_mut(&id) else {
                 continue;

@@ -9,8 +9,9 @@ use crate::mux::report;
 use crate::mux::session::{Phase, SessionId};
 
 impl Mux {
+    /// A session between two batches has sent one that the backend must be asked about.
     pub(super) fn request_lease(&mut self, id: SessionId) {
-        if self.lease == Some(id) && !self.is_in_flight(id) {
+        if self.lease == Some(id) {
             return self.take_off(id);
         }
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -35,8 +36,9 @@ impl Mux {
         }
     }
 
+    /// A session between two batches needs its turn no longer.
     pub(super) fn release_lease(&mut self, id: SessionId) {
-        if self.lease == Some(id) && !self.is_in_flight(id) {
+        if self.lease == Some(id) {
             self.lease = None;
             self.idle_since = None;
             self.grant();

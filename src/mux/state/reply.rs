@@ -21,98 +21,81 @@ impl Mux {
     /// Takes the steps that need no reply, and ends a batch that is over.
     pub(super) fn settle(&mut self) {
         while let Some(flight) = self.flights.front_mut().filter(|flight| !flight.is_void) {
-            match flight.steps.front() {
-                Some(Step::Reply { .. }) => return,
-                Some(Step::Named(_) | Step::Rewritten(_)) => {
-                    flight.steps.pop_front();
+            if flight.awaits_reply() {
+                return;
+            }
+            let id = flight.session;
+            let Some(step) = flight.steps.pop_front() else {
+                if !flight.ended {
+                    return self.note_idle();
                 }
-                Some(Step::Did(_)) => {
-                    let Some(Step::Did(effect)) = flight.steps.pop_front() else {
-                        return;
-                    };
-                    if let Some(session) = self.sessions.get_mut(&flight.session) {
-                        take_effect(effect, flight, session, &mut self.tables);
-                    }
-                }
-                Some(Step::Ran(_)) => {
-                    let Some(Step::Ran(command)) = flight.steps.pop_front() else {
-                        return;
-                    };
+                self.land();
+                continue;
+            };
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            match step {
+                Step::Reply { .. } | Step::Named(_) | Step::Rewritten(_) => {}
+                Step::Did(effect) => take_effect(effect, flight, session, &mut self.tables),
+                Step::Ran(command) => {
                     flight.standing.note(&command);
-                    if let Some(session) = self.sessions.get_mut(&flight.session) {
-                        session.note(&command);
-                    }
+                    session.note(&command);
                 }
-                Some(&Step::Start {
+                Step::Start {
                     hands_over,
                     in_mode,
-                }) => {
-                    flight.steps.pop_front();
+                } => {
                     flight.standing.start(hands_over, in_mode);
                 }
-                Some(Step::Queries) => {
-                    flight.steps.pop_front();
+                Step::Queries => {
                     flight.standing.query();
                 }
-                Some(&Step::Ordered(order)) => {
-                    flight.steps.pop_front();
+                Step::Ordered(order) => {
                     flight.standing.guard.flatten();
                     self.ordered(order);
                 }
-                Some(Step::Tell(_)) => {
-                    let Some(Step::Tell(report)) = flight.steps.pop_front() else {
-                        return;
-                    };
-                    let id = flight.session;
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.send(&report.message());
-                        self.dirty.push_back(id);
-                    }
+                Step::Tell(report) => {
+                    session.send(&report.message());
+                    self.dirty.push_back(id);
                 }
-                Some(Step::Part) => {
-                    flight.steps.pop_front();
-                    let id = flight.session;
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.part();
-                        self.dirty.push_back(id);
-                    }
+                Step::Part => {
+                    session.part();
+                    self.dirty.push_back(id);
                 }
-                Some(Step::Control(_)) => {
-                    let Some(Step::Control(command)) = flight.steps.pop_front() else {
-                        return;
-                    };
-                    let done = control::apply(&mut flight.standing, &command);
-                    let id = flight.session;
-                    match &done {
-                        Ok(done) => self.recorder.completed(id, done.tag.as_bytes(), self.now),
-                        Err(report) => self.recorder.failed(id, None, &report.message(), self.now),
-                    }
-                    let guard = flight.standing.guard;
-                    if let Some(mut session) = self.sessions.remove(&id) {
-                        session.note_block(&command, &flight.standing, self.now);
-                        if let Ok(done) = &done {
-                            self.note_control(&mut session, &command, done.tag);
-                        }
-                        session.tell(done);
-                        if command.ends_block() {
-                            session.take_back_settings(&self.settings, guard.is_undone());
-                        }
-                        self.sessions.insert(id, session);
-                        self.dirty.push_back(id);
-                    }
-                }
-                None => {
-                    let over = flight.ended
-                        && !flight.skipping
-                        && flight.script.is_none()
-                        && flight.after_check.is_none();
-                    if !over {
-                        return self.note_idle();
-                    }
-                    self.land();
-                }
+                Step::Control(command) => self.control(&command),
             }
         }
+    }
+
+    /// A control statement of the batch ahead takes effect.
+    fn control(&mut self, command: &Command) {
+        let Some(flight) = self.flights.front_mut() else {
+            return;
+        };
+        let Some(mut session) = self.sessions.remove(&flight.session) else {
+            return;
+        };
+        let done = control::apply(&mut flight.standing, command);
+        match &done {
+            Ok(done) => self
+                .recorder
+                .completed(session.id, done.tag.as_bytes(), self.now),
+            Err(report) => self
+                .recorder
+                .failed(session.id, None, &report.message(), self.now),
+        }
+        session.note_block(command, &flight.standing, self.now);
+        let is_undone = flight.standing.guard.is_undone();
+        if let Ok(done) = &done {
+            self.note_control(&mut session, command, done.tag);
+        }
+        session.tell(done);
+        if command.ends_block() {
+            session.take_back_settings(&self.settings, is_undone);
+        }
+        self.dirty.push_back(session.id);
+        self.sessions.insert(session.id, session);
     }
 
     /// Goes on with a batch that waited for the backend.
@@ -327,7 +310,7 @@ impl Mux {
             if let Some(reply) = &reply {
                 let prepared = match named {
                     Some((Nameable::Statement, name)) if parses => session.statements.get(name),
-                    Some((Nameable::Portal, name)) if parses => session.portals.get(name),
+                    Some((Nameable::Portal, name)) => session.portals.get(name),
                     _ => None,
                 };
                 let text = prepared.map(|prepared| &prepared.sql);
@@ -403,7 +386,6 @@ impl Mux {
         let Some(mut session) = self.sessions.remove(&flight.session) else {
             return Ok(());
         };
-        let is_sync = matches!(to, Request::Sync);
         match reader {
             // The end of the whole batch.
             Reader::Client if flight.script.is_none() => {
@@ -449,7 +431,7 @@ impl Mux {
             // The failure was to be expected, and is undone by what follows.
             Reader::Proof => flight.failed = false,
             // The end of a check.
-            _ if is_sync => {
+            _ => {
                 let after = flight.after_check.take();
                 if let Some(AfterCheck::Proof { error }) = after {
                     flight.failed = false;
@@ -478,7 +460,6 @@ impl Mux {
                     self.end_script(&mut flight, &mut session);
                 }
             }
-            _ => {}
         }
         self.sessions.insert(session.id, session);
         self.flights.push_front(flight);

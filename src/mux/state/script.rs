@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Mux;
 use super::send::errand_reader;
 use crate::mux::belongings::Belongings;
-use crate::mux::block::{self, Block, Executed};
+use crate::mux::block::{Block, Executed};
 use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script, Step};
@@ -238,10 +238,6 @@ impl Mux {
     }
 
     pub(super) fn send_part(&mut self, flight: &mut Flight, text: &Bytes, run: Run) {
-        if flight.standing.is_failed() && !flight.standing.holds_backend() {
-            // Nothing of this block ever reached the backend, which would therefore run it.
-            return self.send_refusal_of_query(flight, block::aborted().message());
-        }
         self.start(flight);
         self.send_changes(flight, &run.changes);
         // The position in an error counts characters of the client's whole text.

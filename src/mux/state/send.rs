@@ -58,7 +58,7 @@ impl Mux {
         if flight.copying {
             return self.pump_copy(flight, session, tag);
         }
-        if flight.script.is_some() || flight.after_check.is_some() || flight.intruder.is_some() {
+        if flight.script.is_some() || flight.intruder.is_some() {
             return false;
         }
         if flight.skipping {
@@ -170,7 +170,7 @@ impl Mux {
                 return true;
             }
         }
-        if flight.ended || !flight.steps.is_empty() && flight.script.is_some() {
+        if flight.ended {
             return false;
         }
         if matches!(

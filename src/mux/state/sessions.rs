@@ -331,15 +331,9 @@ impl Mux {
         }
     }
 
-    /// A session that is over has no block and no turn any more. If its batch is under way, that is ended first.
+    /// A session that is over, and of which nothing is under way, has no block and no turn any more.
     pub(super) fn leave(&mut self, id: SessionId) {
         self.queue.retain(|&waiting| waiting != id);
-        if self.is_in_flight(id) {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.gone = true;
-            }
-            return self.pump(id);
-        }
         self.roll_back(id);
         self.release_lease(id);
     }
