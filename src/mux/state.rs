@@ -4,10 +4,10 @@
 //! no sockets, no tasks, no clocks; time is an argument.
 //!
 //! This file holds the interface. What happens then is told in the order in which a batch lives: [`sessions`] (it
-//! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`send`] and
-//! [`script`] (it is sent), with what [`inject`] puts around it, [`blockers`] (it waits for a lock), [`cancel`] (it is given up),
-//! [`reply`] (it is answered), [`notify`] (others hear of it). [`fault`] is what may happen to it, [`checkpoint`] goes back,
-//! [`picture`] shows how things stand.
+//! arrives), [`lease`] (it gets its turn), [`follow`] (perhaps before the one ahead is answered), [`pump`] (its messages are
+//! taken), [`send`] and [`script`] (they are sent), with what [`inject`] puts around it, [`blockers`] (it waits for a
+//! lock), [`cancel`] (it is given up), [`reply`] (it is answered), [`notify`] (others hear of it). [`fault`] is what may
+//! happen to it, [`checkpoint`] goes back, [`picture`] shows how things stand.
 
 mod blockers;
 mod cancel;
@@ -18,6 +18,7 @@ mod inject;
 mod lease;
 mod notify;
 mod picture;
+mod pump;
 mod reply;
 mod script;
 mod send;
