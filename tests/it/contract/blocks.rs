@@ -54,6 +54,33 @@ async fn commit_of_a_failed_block_answers_rollback() {
 }
 
 #[tokio::test]
+async fn a_block_that_fails_at_its_first_statement_is_ended_by_what_begins_with_rollback() {
+    same(async |s| {
+        for sql in [
+            "ROLLBACK; SELECT 1",
+            "COMMIT; SELECT 1",
+            "ROLLBACK AND CHAIN; SELECT 1",
+            "SELECT 1; ROLLBACK",
+            "SELECT 1",
+        ] {
+            s.query(A, "BEGIN").await;
+            s.query(A, "DISCARD ALL").await;
+            s.query(A, sql).await;
+            s.query(A, "ROLLBACK").await;
+        }
+        let run = |sql| [parse("", sql), bind("", "", &[]), execute("", 0)];
+        for batch in [["ROLLBACK", "SELECT 1"], ["SELECT 1", "ROLLBACK"]] {
+            s.query(A, "BEGIN").await;
+            s.query(A, "DISCARD ALL").await;
+            let messages = batch.into_iter().flat_map(run).chain([sync()]);
+            s.run(A, &messages.collect::<Vec<_>>()).await;
+            s.query(A, "ROLLBACK").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn blocks_of_two_sessions_never_interleave() {
     same(async |s| {
         s.query(A, "BEGIN").await;
