@@ -251,3 +251,70 @@ fn by(query: &Query) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use actix_web::http::Method;
+    use tokio_postgres::error::SqlState;
+
+    use super::*;
+    use crate::exchange::Exchanges;
+    use crate::queries::Kind;
+
+    fn query(sql: &str, answer: Answer) -> Query {
+        Query {
+            sql: sql.to_owned(),
+            parameters: Vec::new(),
+            answer,
+            sent: Instant::now(),
+            duration: Duration::from_micros(1234),
+            session: 1,
+            origin: Origin::Test,
+            block: None,
+            exchanges: Vec::new(),
+            kind: match sql {
+                "COMMIT" => Kind::Control,
+                _ => Kind::Statement,
+            },
+            is_alone: true,
+            ends_block: false,
+            is_of_next: false,
+        }
+    }
+
+    #[test]
+    fn what_went_wrong_is_red_and_the_rest_is_dim() {
+        let complete = |tag: &str| Answer::Complete(tag.to_owned());
+        let failed = Answer::Failed {
+            code: SqlState::DIVISION_BY_ZERO,
+            message: "division by zero".to_owned(),
+        };
+        let lines = [
+            query("SELECT 1", complete("SELECT 1")),
+            query("SELECT 1 / 0", failed),
+            query("SELECT pg_sleep(9)", Answer::None),
+            query("COMMIT", complete("COMMIT")),
+            query("COMMIT", complete("ROLLBACK")),
+        ];
+        let expected = [
+            "SELECT 1\x1b[2m  => SELECT 1, 1.2 ms\x1b[0m",
+            "SELECT 1 / 0\x1b[31m  => ERROR 22012: division by zero\x1b[0m",
+            "SELECT pg_sleep(9)\x1b[31m  => no answer yet\x1b[0m",
+            "COMMIT",
+            "COMMIT\x1b[31m  => ROLLBACK\x1b[0m",
+        ];
+        assert_eq!(lines.map(|query| line(&query, Colours::Ansi)), expected);
+    }
+
+    #[test]
+    fn a_request_is_bold_and_red_where_it_failed() {
+        let exchanges = Exchanges::default();
+        let _awaited = exchanges.begin(Method::GET, "/todos".to_owned());
+        assert_eq!(
+            heading(&exchanges.all()[0], Colours::Ansi),
+            "\x1b[1mGET /todos\x1b[0m => \x1b[31mno response yet\x1b[0m"
+        );
+    }
+}
