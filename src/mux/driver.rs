@@ -135,8 +135,9 @@ impl<S: BackendStream> Driver<S> {
         });
     }
 
-    /// Waits until the backend has nothing to do.
+    /// Waits until the backend has nothing to do, before all sessions end.
     pub(crate) async fn idle(&self) {
+        self.change(Mux::await_end);
         poll_fn(|context| {
             self.with(|shared| {
                 shared.drive(None, context);

@@ -51,6 +51,9 @@ use super::{own, report};
 /// Bytes that a session's client hasn't read yet, above which the backend isn't read unless somebody else waits.
 const OUTBOX_LIMIT: usize = 1 << 20;
 
+/// The same, above which its client is taken for gone when the transaction is to end.
+const STALLED: usize = 16 << 20;
+
 /// Bytes to be sent somewhere.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Transmit {
@@ -127,6 +130,8 @@ pub(crate) struct Mux {
     /// The test's name.
     name: Option<String>,
     gate_closed: bool,
+    /// What runs is waited for, and then all sessions end.
+    ends: bool,
     lost: Option<Lost>,
     /// When the last input came.
     now: Instant,
@@ -173,6 +178,7 @@ impl Mux {
             defaults,
             name: None,
             gate_closed: false,
+            ends: false,
             lost: None,
             now,
             checkpoints: Checkpoints::default(),
@@ -395,6 +401,11 @@ impl Mux {
         self.settle_session_ends();
     }
 
+    /// It is waited for what runs, and then all sessions end.
+    pub(crate) fn await_end(&mut self) {
+        self.ends = true;
+    }
+
     /// All sessions end, and the backend is taken away.
     pub(crate) fn handle_end(&mut self) -> Ending {
         self.gate_closed = true;
@@ -487,6 +498,19 @@ impl Mux {
 
     /// Whether the backend should be read: not while its only reader is slow and nobody else waits.
     pub(crate) fn wants_backend(&self, unread: usize) -> bool {
-        unread < OUTBOX_LIMIT || !self.queue.is_empty() || self.flights.len() > 1
+        unread < OUTBOX_LIMIT || self.ends || !self.queue.is_empty() || self.flights.len() > 1
+    }
+
+    /// It is waited for what runs, whether or not its readers are slow. One that has left so much unread isn't going to read
+    /// the rest: it is given up, and what it runs is cancelled.
+    pub(crate) fn handle_unread(&mut self, id: SessionId, unread: usize) {
+        if !self.ends || unread < STALLED {
+            return;
+        }
+        self.end_session(id, &report::gate_closed());
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.session == id) {
+            flight.cancel = flight.runs();
+        }
+        self.leave(id);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_shareddb::{
-    LiveServer, LiveServerTestCase, Pool, Result, SharedTransaction, live_server,
+    __private, LiveServer, LiveServerTestCase, Pool, Result, SharedTransaction, live_server,
 };
 use actix_web::dev::Server;
 use actix_web::web::{self, Data};
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Statement};
 
 use crate::stage::{Database, SCHEMA, connect};
+use crate::wire;
 
 /// Nothing here takes this long, and what sleeps an hour ends in time only when it is cancelled.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,6 +78,28 @@ async fn a_statement_whose_future_was_dropped_is_cancelled_when_another_session_
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_result_that_nobody_reads_does_not_hold_up_the_end() {
+    // The first would be read to its end, and the second has none to speak of.
+    for rows in ["10000", "1000000000000"] {
+        let sql = format!("SELECT generate_series(1, {rows}), repeat('x', 1000)");
+        Database::with(SCHEMA, async |database| {
+            let transaction = database.open().await;
+            let stream = __private::session(&transaction);
+            let mut stalled = wire::Client::start(Box::new(stream), &database.config).await;
+            stalled.send(&[wire::query(&sql)]).await.unwrap();
+            stalled.next().await.unwrap();
+            // Less than what is granted to a statement that runs.
+            timeout(Duration::from_secs(4), transaction.rollback())
+                .await
+                .expect("nobody has to wait for it")
+                .unwrap();
+            drop(stalled);
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

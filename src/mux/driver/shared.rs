@@ -163,12 +163,13 @@ impl<S: BackendStream> Shared<S> {
     }
 
     fn read(&mut self, context: &mut Context<'_>) -> bool {
-        let unread = self
-            .mux
-            .busy_sessions()
-            .next()
+        let reader = self.mux.busy_sessions().next();
+        let unread = reader
             .and_then(|id| self.clients.get(&id))
             .map_or(0, |client| client.unread.len());
+        if let Some(id) = reader {
+            self.mux.handle_unread(id, unread);
+        }
         let Some(stream) = self
             .stream
             .as_mut()
