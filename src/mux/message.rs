@@ -61,8 +61,12 @@ pub(crate) mod backend {
     pub(crate) const ROW_DESCRIPTION: u8 = b'T';
 }
 
-/// The longest message that PostgreSQL accepts (`PQ_LARGE_MESSAGE_LIMIT`).
-const LARGE_MESSAGE_LIMIT: usize = 0x3fff_ffff;
+/// The longest message that a client may send: less than what PostgreSQL accepts (`PQ_LARGE_MESSAGE_LIMIT`, 0x3ffffffe),
+/// which would end the connection of all, because what is sent for it has longer names.
+const LARGE_MESSAGE_LIMIT: usize = 0x3fff_ffff - (1 << 16);
+
+/// The longest message that PostgreSQL can build.
+const BACKEND_MESSAGE_LIMIT: usize = 0x4000_0003;
 
 /// The longest of the messages that carry no data (`PQ_SMALL_MESSAGE_LIMIT`).
 const SMALL_MESSAGE_LIMIT: usize = 10_000;
@@ -110,7 +114,7 @@ impl Message {
 
     /// Takes the next whole message that the backend sent off the buffer.
     pub(crate) fn take_backend(buffer: &mut BytesMut) -> Result<Option<Self>, ProtocolViolation> {
-        Self::take(buffer, LARGE_MESSAGE_LIMIT)
+        Self::take(buffer, BACKEND_MESSAGE_LIMIT)
     }
 
     fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Self>, ProtocolViolation> {
