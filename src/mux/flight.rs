@@ -5,13 +5,18 @@
 //! message of their own: a session's BEGIN or COMMIT that is answered here takes its turn in the same queue, and is
 //! skipped by an error before it just as the backend would have skipped it.
 
+mod undo;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use self::undo::Undo;
+pub(super) use self::undo::{Nameable, Named};
 use super::block::{Block, Executed, Standing};
 use super::checkpoint::Order;
 use super::command::{Command, OnCommit};
+use super::held::Held;
 use super::message::to_session::Report;
 use super::message::{Message, backend};
 use super::naming::Naming;
@@ -28,6 +33,8 @@ pub(super) enum Step {
     Reply { to: Request, reader: Reader },
     /// The message before gave a name or took one away, which doesn't count if it fails or is skipped.
     Named(Named),
+    /// All cursors WITH HOLD were closed, of which there were these; it doesn't count if it is skipped.
+    ClosedHeld(Held),
     /// The message before made the backend read a text that was rewritten.
     Rewritten(Shifts),
     /// The message before has run a statement that its session remembers.
@@ -46,37 +53,6 @@ pub(super) enum Step {
     Control(Command),
     /// What has been answered up to here is all that the client is told, but for a farewell.
     Part,
-}
-
-/// A name, and what it stood for before.
-#[derive(Debug)]
-pub(super) struct Named {
-    pub(super) what: Nameable,
-    pub(super) name: Bytes,
-    pub(super) previous: Option<Prepared>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nameable {
-    Statement,
-    Portal,
-    /// A cursor WITH HOLD.
-    Held,
-}
-
-impl Named {
-    /// Gives the name back to what it stood for.
-    pub(super) fn undo(self, session: &mut Session) {
-        let names = match self.what {
-            Nameable::Statement => &mut session.statements,
-            Nameable::Portal => &mut session.portals,
-            Nameable::Held => return session.held.close(&self.name),
-        };
-        match self.previous {
-            Some(previous) => names.insert(self.name, previous),
-            None => names.remove(&self.name),
-        };
-    }
 }
 
 /// The message that is replied to.
@@ -535,8 +511,8 @@ impl Flight {
             named.previous = None;
         }
         let undone = self.drop_to_sync();
-        for named in undone.into_iter().rev() {
-            named.undo(session);
+        for undo in undone.into_iter().rev() {
+            undo.undo(session);
         }
         if !self.steps.is_empty() {
             return;
@@ -546,8 +522,8 @@ impl Flight {
         self.ended = false;
     }
 
-    /// Drops the steps before the next Sync, and returns the names that they would have given or taken away.
-    pub(super) fn drop_to_sync(&mut self) -> Vec<Named> {
+    /// Drops the steps before the next Sync, and returns what of them was done too early.
+    pub(super) fn drop_to_sync(&mut self) -> Vec<Undo> {
         let mut dropped = Vec::new();
         while let Some(step) = self.steps.front() {
             if matches!(
@@ -559,8 +535,10 @@ impl Flight {
             ) {
                 break;
             }
-            if let Some(Step::Named(named)) = self.steps.pop_front() {
-                dropped.push(named);
+            match self.steps.pop_front() {
+                Some(Step::Named(named)) => dropped.push(Undo::Named(named)),
+                Some(Step::ClosedHeld(before)) => dropped.push(Undo::Held(before)),
+                _ => {}
             }
         }
         dropped
@@ -582,7 +560,8 @@ impl Flight {
             match step {
                 Step::Reply { .. } => self.steps.push_back(step),
                 Step::Named(named) => undone.push(named),
-                Step::Rewritten(_)
+                Step::ClosedHeld(_)
+                | Step::Rewritten(_)
                 | Step::Ran(_)
                 | Step::Did(_)
                 | Step::Ordered(_)

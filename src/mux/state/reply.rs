@@ -36,7 +36,7 @@ impl Mux {
                 continue;
             };
             match step {
-                Step::Reply { .. } | Step::Named(_) | Step::Rewritten(_) => {}
+                Step::Reply { .. } | Step::Named(_) | Step::ClosedHeld(_) | Step::Rewritten(_) => {}
                 Step::Did(effect) => take_effect(effect, flight, session, &mut self.tables),
                 Step::Ran(command) => {
                     flight.standing.note(&command);

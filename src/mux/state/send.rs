@@ -311,9 +311,13 @@ impl Mux {
 
     /// The same for its cursors WITH HOLD.
     fn close_held(&mut self, flight: &mut Flight, session: &mut Session) {
+        let before = session.held.clone();
         for name in session.held.take() {
             self.put(&to_backend::close(b'P', &session.statement_name(&name)));
             flight.expect(Request::Close, Reader::Guard);
+        }
+        if !before.is_empty() {
+            flight.steps.push_back(Step::ClosedHeld(before));
         }
     }
 

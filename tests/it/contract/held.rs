@@ -161,6 +161,37 @@ async fn a_row_is_changed_where_a_held_cursor_stands() {
 }
 
 #[tokio::test]
+async fn a_close_that_is_skipped_closes_nothing() {
+    same(async |s| {
+        for all in ["CLOSE ALL", "DISCARD ALL"] {
+            s.query(
+                A,
+                "DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 9)",
+            )
+            .await;
+            let messages = [
+                parse("", "SELECT 1/0"),
+                bind("", "", &[]),
+                execute("", 0),
+                parse("all", all),
+                bind("", "all", &[]),
+                execute("", 0),
+                sync(),
+            ];
+            s.run(A, &messages).await;
+            s.query(A, "FETCH h").await;
+            s.query(A, "BEGIN; DECLARE i CURSOR WITH HOLD FOR SELECT 'i'")
+                .await;
+            s.query(A, "SAVEPOINT a").await;
+            s.run(A, &messages).await;
+            s.query(A, "ROLLBACK TO a; FETCH i; COMMIT").await;
+            s.query(A, "FETCH h; FETCH ALL i; CLOSE ALL; FETCH h").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_functions_cursor_keeps_its_name() {
     same(async |s| {
         s.query(
