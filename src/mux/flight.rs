@@ -429,6 +429,16 @@ impl Flight {
         self.copying || self.steps.is_empty()
     }
 
+    /// The backend listens to what is sent next, whatever comes of what was sent before.
+    pub(super) fn is_heard(&self) -> bool {
+        let mut steps = self.steps.iter().rev();
+        let last = steps.find_map(|step| match step {
+            Step::Reply { to, .. } => Some(to),
+            _ => None,
+        });
+        last.is_none_or(Request::is_synced)
+    }
+
     /// There is something that could be cancelled.
     pub(super) fn runs(&self) -> bool {
         !self.steps.is_empty()

@@ -21,10 +21,13 @@ impl Mux {
 
     /// The same; `in_mode` is not needed for what doesn't read or write.
     pub(super) fn start_in(&mut self, flight: &mut Flight, in_mode: bool) {
-        let (closes, count) = self.garbage.take();
-        self.to_backend.put_slice(&closes);
-        for _ in 0..count {
-            flight.expect(Request::Close, Reader::Guard);
+        // What stands behind a message that may have failed may be skipped.
+        if flight.is_heard() {
+            let (closes, count) = self.garbage.take();
+            self.to_backend.put_slice(&closes);
+            for _ in 0..count {
+                flight.expect(Request::Close, Reader::Guard);
+            }
         }
         let hands_over = self.settings.needs_handover(flight.session);
         let Some(prologue) = flight.ahead.start(hands_over, in_mode) else {
