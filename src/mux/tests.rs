@@ -451,8 +451,9 @@ fn show_frontend(message: &Message) -> String {
         b'P' => format!("Parse  {}  {}", string(), string()),
         b'B' => format!("Bind  {}  {}", string(), string()),
         b'D' | b'C' => {
-            let kind = char::from(message.body()[0]);
-            let name = show(&message.body()[1..message.body().len() - 1]);
+            let body = message.body();
+            let kind = body.first().map_or('?', |&kind| char::from(kind));
+            let name = show(body.get(1..body.len().max(2) - 1).unwrap_or_default());
             let verb = if message.tag() == b'D' {
                 "Describe"
             } else {
@@ -463,7 +464,7 @@ fn show_frontend(message: &Message) -> String {
         b'E' => {
             let portal = string();
             let body = message.body();
-            let rows = body[body.len() - 4..].try_into().map(i32::from_be_bytes);
+            let rows = body.last_chunk().map(|&rows| i32::from_be_bytes(rows));
             format!("Execute  {portal}  {}", rows.unwrap_or(-1))
         }
         b'S' => "Sync".to_owned(),

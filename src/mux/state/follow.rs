@@ -24,6 +24,7 @@ use crate::mux::command::Command;
 use crate::mux::flight::{Flight, Progress, Step};
 use crate::mux::message::{Message, ProtocolViolation, backend, frontend};
 use crate::mux::record::Origin;
+use crate::mux::report;
 use crate::mux::session::{Phase, Prepared, Session, SessionId};
 use crate::mux::settings;
 use crate::mux::shape;
@@ -37,6 +38,13 @@ impl Mux {
     pub(super) fn last_flight(&self) -> Option<&Flight> {
         let last = self.flights.back()?;
         (!last.is_void).then_some(last)
+    }
+
+    /// Whether the backend works on this session's batch, and no other's failure can undo it.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn leads(&self, id: SessionId) -> bool {
+        let first = self.flights.front();
+        first.is_some_and(|flight| flight.session == id && !flight.is_void)
     }
 
     /// Whether the next batch of a session may be sent behind one that has not been answered.
@@ -107,6 +115,7 @@ impl Mux {
     pub(super) fn void_followers(&mut self) {
         let refusal = self.refusal();
         let mut waiting = Vec::new();
+        let mut canceled = Vec::new();
         for flight in &mut self.flights {
             let id = flight.session;
             let Some(session) = self.sessions.get_mut(&id) else {
@@ -116,6 +125,9 @@ impl Mux {
             self.recorder.forget(id);
             session.phase = Phase::Waiting { since: self.now };
             waiting.push(id);
+            if std::mem::take(&mut flight.cancel) {
+                canceled.push(id);
+            }
         }
         if self.lease.is_some_and(|id| waiting.contains(&id)) {
             self.lease = None;
@@ -127,8 +139,14 @@ impl Mux {
             }
             return;
         }
+        waiting.retain(|id| !canceled.contains(id));
         for id in waiting.into_iter().rev() {
             self.queue.push_front(id);
+        }
+        // Their clients have asked for that while they were under way.
+        for id in canceled {
+            self.refuse_batch(id, &report::canceled());
+            self.advance(id);
         }
     }
 

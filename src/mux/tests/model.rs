@@ -323,8 +323,8 @@ impl Run {
     fn ask_to_cancel(&mut self) -> bool {
         let index = self.random.below(self.clients.len());
         let id = self.clients[index].id;
-        // One that waits for its turn is told at once, and then it isn't as if it were alone.
-        if !self.mux.is_waiting(id) {
+        // One that waits for its turn, or will when the one ahead fails, is told so, and then it isn't as if it were alone.
+        if self.mux.leads(id) {
             self.mux
                 .handle_cancel(id.process_id(), SECRET_KEY, self.now);
         }
