@@ -103,6 +103,27 @@ pub(super) fn refused(
     Some(block::needs_block(name))
 }
 
+/// The same for a statement behind others in a pipeline outside of a block.
+pub(super) fn refused_in_pipeline(command: &Command, in_pipeline: bool) -> Option<Report> {
+    let is_refused = in_pipeline && *command == Command::Discard(Discard::All);
+    is_refused.then(|| {
+        Report::error(
+            block::ACTIVE_SQL_TRANSACTION,
+            "DISCARD ALL cannot be executed within a pipeline",
+        )
+    })
+}
+
+/// Whether what follows a statement in its pipeline isn't the first of a transaction.
+pub(super) fn opens_pipeline(command: &Command, sql: &[u8], was_open: bool) -> bool {
+    match command {
+        Command::Begin { .. } => was_open,
+        Command::Commit { .. } | Command::Rollback { .. } | Command::Discard(Discard::All) => false,
+        // An empty text runs nothing.
+        _ => was_open || !split::statements(sql, true).is_empty(),
+    }
+}
+
 /// What a client is warned of before a statement runs: that it has no effect outside of a transaction block, which the
 /// backend is always in, or not all of its effect here.
 pub(super) fn warnings(command: &Command, standing: &Standing, several: bool) -> Vec<Report> {

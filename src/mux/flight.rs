@@ -290,6 +290,8 @@ pub(super) struct Flight {
     pub(super) hides_guard: bool,
     /// It runs something, and not only prepares it.
     pub(super) executes: bool,
+    /// An Execute of its pipeline has begun a transaction that isn't over.
+    pub(super) has_executed: bool,
     /// Its client wants it cancelled, which the backend doesn't know yet.
     pub(super) cancel: bool,
     /// The cancel that is on its way is for this.
@@ -340,6 +342,7 @@ impl Flight {
             shows_client: false,
             hides_guard: false,
             executes: false,
+            has_executed: false,
             cancel: false,
             canceling: false,
             attempts: 0,

@@ -212,15 +212,21 @@ impl Mux {
             }
             Some(Action::Fail(error)) => return self.send_refusal(flight, error),
         }
-        if let Some(report) = control::refused(&command, &flight.ahead, false, self.denies_levels) {
+        let in_pipeline = flight.has_executed && !flight.ahead.is_open();
+        // What follows in a pipeline is in an implicit block, as the later ones of a Query's statements are.
+        let several = in_pipeline && session.release() >= Some(18);
+        let refused = control::refused(&command, &flight.ahead, several, self.denies_levels);
+        let refused = refused.or_else(|| control::refused_in_pipeline(&command, in_pipeline));
+        if let Some(report) = refused {
             return self.send_refusal(flight, report.message());
         }
+        flight.has_executed = control::opens_pipeline(&command, &sql, flight.has_executed);
         if control::is_control(&command) {
             if self.needs_check(&command, &flight.ahead) {
                 self.send_check(flight, true);
             }
             flight.alone = true;
-            let warnings = control::warnings(&command, &flight.ahead, false);
+            let warnings = control::warnings(&command, &flight.ahead, several);
             flight.steps.extend(warnings.into_iter().map(Step::Tell));
             if let Some(sql) = self.errand(session.id, &command, &flight.ahead) {
                 self.start(flight);
@@ -256,7 +262,7 @@ impl Mux {
         }
         self.start(flight);
         self.send_changes(flight, &changes);
-        let warnings = control::warnings(&command, &flight.ahead, false);
+        let warnings = control::warnings(&command, &flight.ahead, several);
         flight.steps.extend(warnings.into_iter().map(Step::Tell));
         if queries {
             flight.query();

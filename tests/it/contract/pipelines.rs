@@ -394,3 +394,35 @@ async fn large_values_and_many_columns() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_needs_a_block_may_follow_in_a_pipeline() {
+    same(async |s| {
+        // In a mode in which it can still be counted.
+        let lock = "LOCK TABLE audit IN SHARE MODE";
+        for statements in [
+            &["SELECT 1", lock][..],
+            &[lock, "SELECT 1"],
+            &["SELECT 1", "DECLARE c CURSOR FOR SELECT 1", "FETCH c"],
+            &["SELECT 1", "DISCARD ALL"],
+            &["DISCARD ALL", "DISCARD ALL", "SELECT 1"],
+            &["SELECT 1", "SET LOCAL work_mem = '1MB'", "SHOW work_mem"],
+            &["SELECT 1", "SET TRANSACTION READ ONLY"],
+            &["SELECT 1", "SET CONSTRAINTS ALL DEFERRED"],
+            &["SELECT 1", "SAVEPOINT a"],
+            &["SELECT 1", "COMMIT", lock],
+            &["SELECT 1", "COMMIT", "DISCARD ALL"],
+            &["SELECT 1", "BEGIN", lock, "COMMIT", "DISCARD ALL"],
+            &["SELECT 1", "BEGIN", "SELECT 1", "COMMIT", lock],
+            &["SET LOCAL work_mem = '1MB'", lock],
+            &["CLOSE ALL", lock],
+            &["", lock],
+        ] {
+            let each = |sql: &&str| [parse("", sql), bind("", "", &[]), execute("", 0)];
+            let mut messages: Vec<_> = statements.iter().flat_map(each).collect();
+            messages.push(sync());
+            s.run(A, &messages).await;
+        }
+    })
+    .await;
+}
