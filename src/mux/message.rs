@@ -7,7 +7,7 @@ mod startup;
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub(crate) use self::startup::{MINOR, PROTOCOL_3_0, Startup, parameter, unsupported};
 
@@ -75,6 +75,9 @@ const BACKEND_MESSAGE_LIMIT: usize = 0x4000_0003;
 /// The longest of the messages that carry no data (`PQ_SMALL_MESSAGE_LIMIT`).
 const SMALL_MESSAGE_LIMIT: usize = 10_000;
 
+/// The largest buffer that messages share.
+const SHARED: usize = 1 << 18;
+
 /// A client or the server broke the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProtocolViolation(pub(crate) String);
@@ -136,7 +139,17 @@ impl Message {
             buffer.reserve(length + 1 - buffer.len());
             return Ok(None);
         }
-        Ok(Some(Self(buffer.split_to(length + 1).freeze())))
+        // What is kept of a message must not keep much more than that.
+        if buffer.capacity() > SHARED && length < buffer.capacity() / 4 {
+            let frame = Bytes::copy_from_slice(&buffer[..=length]);
+            buffer.advance(length + 1);
+            return Ok(Some(Self(frame)));
+        }
+        let frame = buffer.split_to(length + 1).freeze();
+        if length > SHARED {
+            *buffer = BytesMut::from(&buffer[..]);
+        }
+        Ok(Some(Self(frame)))
     }
 
     /// Builds a message from its tag and what `body` writes.
@@ -489,3 +502,6 @@ pub(crate) mod to_session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

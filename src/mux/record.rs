@@ -259,7 +259,9 @@ impl Recorder {
         if let Some(last) = latest.find(|statement| statement.session == id)
             && let Some((_, Answer::Complete(_))) = last.answer
         {
+            self.size -= last.size();
             last.answer = Some((now, answer));
+            self.size += last.size();
         }
     }
 
@@ -313,7 +315,12 @@ impl Statement {
 
     fn size(&self) -> usize {
         let bytes = self.text.len() + self.types.len() + self.values.len();
-        size_of::<Self>() + bytes
+        let answer = match &self.answer {
+            Some((_, Answer::Complete(tag))) => tag.len(),
+            Some((_, Answer::Failed { code, message })) => code.len() + message.len(),
+            None => 0,
+        };
+        size_of::<Self>() + bytes + answer
     }
 }
 

@@ -305,6 +305,9 @@ impl Reception {
         if let Some(initial) = known(&initials) {
             return Ok(Some(initial));
         }
+        if initials.len() >= INITIALS {
+            initials.remove(0);
+        }
         initials.push((wishes.clone(), Arc::clone(&initial)));
         Ok(Some(initial))
     }
@@ -397,6 +400,9 @@ fn encoded(text: &str) -> String {
 
 /// How long a client may take to read what its session said last.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How many clients' wishes are remembered, each with what comes of it.
+const INITIALS: usize = 64;
 
 /// How long nothing is accepted after that has failed.
 const PAUSE: Duration = Duration::from_millis(10);
