@@ -181,6 +181,10 @@ pub(crate) fn give_up_kept() {
 /// Backends that wait for the next test of this process.
 static KEPT: Kept = Kept(Mutex::new(Vec::new()));
 
+/// Of how many targets: of more, the one that was used last before the others.
+const TARGETS: usize = 4;
+
+/// The last that was kept is the last of them.
 struct Kept(Mutex<Vec<Entry>>);
 
 struct Entry {
@@ -195,7 +199,7 @@ impl Kept {
         let is_alike =
             |entry: &Entry| entry.target == *target && entry.has_connector == tls.is_some();
         let index = kept.iter().rposition(is_alike)?;
-        Some(kept.swap_remove(index).ready)
+        Some(kept.remove(index).ready)
     }
 
     fn give_up(&self) {
@@ -210,5 +214,15 @@ impl Kept {
             has_connector: tls.is_some(),
             ready,
         });
+        let mut latest: Vec<&tokio_postgres::Config> = Vec::new();
+        for entry in kept.iter().rev() {
+            if !latest.contains(&&entry.target) {
+                latest.push(&entry.target);
+            }
+        }
+        if let Some(&oldest) = latest.get(TARGETS) {
+            let oldest = oldest.clone();
+            kept.retain(|entry| entry.target != oldest);
+        }
     }
 }

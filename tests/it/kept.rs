@@ -117,3 +117,34 @@ async fn a_transaction_in_which_nothing_was_done_is_rolled_back_and_its_connecti
     })
     .await;
 }
+
+#[tokio::test]
+async fn connections_to_many_databases_do_not_pile_up() {
+    Database::with("", async |first| {
+        let mut urls = Vec::new();
+        for number in 0..6 {
+            let sql = format!("CREATE ROLE shareddb_kept_{number} SUPERUSER LOGIN PASSWORD 'kept'");
+            first.observer.batch_execute(&sql).await.unwrap();
+            urls.push(format!(
+                "{} user='shareddb_kept_{number}' password='kept'",
+                first.settings()
+            ));
+        }
+        for url in &urls {
+            let config = first.shared_config().database_url(url.clone());
+            let transaction = first.open_with(&config).await;
+            let client = transaction.pool().unwrap().get().await.unwrap();
+            client.batch_execute("SELECT 1").await.unwrap();
+            drop(client);
+            transaction.rollback().await.unwrap();
+        }
+        let kept =
+            "SELECT count(*) <= 4 FROM pg_stat_activity WHERE usename LIKE 'shareddb\\_kept\\_%'";
+        first.until(kept).await;
+        let drop_roles: String = (0..6)
+            .map(|n| format!("DROP ROLE shareddb_kept_{n};"))
+            .collect();
+        first.observer.batch_execute(&drop_roles).await.unwrap();
+    })
+    .await;
+}
