@@ -248,6 +248,17 @@ pub(super) const LOCK_TIMEOUT: &str = "The lock is held by a transaction on anot
      that runs at the same time, and stays with it until that test has ended. Let the two write different rows and keys, or \
      run them one after the other. If the holder is merely slow, raise Config::lock_timeout.";
 
+/// Whether a table can't be altered because something in this session has it open.
+pub(super) fn is_in_use(error: &Message) -> bool {
+    let field = |code| error.error_field(code).unwrap_or_default();
+    field(b'C') == "55006" && field(b'R') == "CheckTableNotInUse" && field(b'H').is_empty()
+}
+
+/// The hint for it, where a client has a cursor WITH HOLD.
+pub(super) const HELD_CURSOR: &str = "A cursor WITH HOLD is open. PostgreSQL copies its rows when its transaction is committed, \
+     which a shared transaction never is, so that its tables stay in use. Close the cursor first, or use a database of the \
+     test's own.";
+
 /// The detail of it, where the holders were seen.
 pub(super) fn lock_holders(holders: &str) -> String {
     format!("The lock is held by {holders}.")

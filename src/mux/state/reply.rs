@@ -347,6 +347,10 @@ impl Mux {
         if report::is_lock_timeout(error) {
             return Some(report::LOCK_TIMEOUT);
         }
+        let mut sessions = self.sessions.values();
+        if report::is_in_use(error) && sessions.any(|session| !session.held.is_empty()) {
+            return Some(report::HELD_CURSOR);
+        }
         let hint = report::needs_commit(error)?;
         let flight = self.flights.front()?;
         let several = flight.script.as_ref().is_some_and(|script| script.several);
