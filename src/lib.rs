@@ -100,7 +100,8 @@
 //!
 //! # Limits
 //!
-//! * Sequences are not rolled back, which is PostgreSQL's nature: ids differ from run to run.
+//! * Sequences are not rolled back, which is PostgreSQL's nature: ids differ from run to run. `currval()` and `lastval()` tell
+//!   of any client's last insert; `RETURNING`, or to ask in the insert's block, is safe.
 //! * `now()` stands still for the whole test, as it does in any transaction; `clock_timestamp()` moves.
 //! * Two transaction blocks never run at the same time, so isolation levels are accepted, warned of and not exercised.
 //!   [`Config::deny_isolation_levels`] makes an error of them.
