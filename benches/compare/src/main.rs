@@ -43,7 +43,7 @@ fn main() {
     let quick = env::args().any(|argument| argument == "--quick");
     let (rounds, slice) = match quick {
         true => (1, Duration::from_millis(50)),
-        false => (5, Duration::from_millis(400)),
+        false => (3, Duration::from_millis(400)),
     };
     let resumes = env::args().any(|argument| argument == "--resume");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/cells.json");

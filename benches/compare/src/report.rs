@@ -107,7 +107,7 @@ fn circumstances() -> String {
         .unwrap();
     format!(
         "Measured on {}, on {processors} processors ({model}), {}, PostgreSQL {postgres} without fsync, {}, {}, {}. \
-         Medians of five rounds, in which all took turns; in brackets the least and the greatest.",
+         Medians of three rounds, in which all took turns; in brackets the least and the greatest.",
         line("date", &["+%Y-%m-%d"]),
         line("uname", &["-sr"]),
         line("rustc", &["--version"]).split(" (").next().unwrap(),
