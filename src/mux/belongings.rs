@@ -22,13 +22,11 @@ impl Belongings {
         if is_about_all {
             return;
         }
-        for (word, sessions) in [
-            (&b"temp"[..], &mut self.temporary),
-            (b"advisory", &mut self.advisory),
-        ] {
-            if !sessions.contains(&id) && mentions(statement, word) {
-                sessions.insert(id);
-            }
+        if !self.temporary.contains(&id) && speaks_of_temporary(statement) {
+            self.temporary.insert(id);
+        }
+        if !self.advisory.contains(&id) && mentions(statement, b"advisory") {
+            self.advisory.insert(id);
         }
     }
 
@@ -54,6 +52,18 @@ impl Belongings {
         }
         steps
     }
+}
+
+/// Whether a text, or a text within it, may create something temporary. `attempts` and `template` don't.
+fn speaks_of_temporary(text: &[u8]) -> bool {
+    let is_in_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+    text.split(|byte| !is_in_word(byte)).any(|word| {
+        word.eq_ignore_ascii_case(b"temp")
+            || word.eq_ignore_ascii_case(b"temporary")
+            || word
+                .get(..7)
+                .is_some_and(|start| start.eq_ignore_ascii_case(b"pg_temp"))
+    })
 }
 
 /// Whether a text holds a word, or a part of one, in whatever case.
@@ -84,5 +94,23 @@ mod tests {
         belongings.note(b, &Command::Other, b"SELECT pg_try_advisory_lock(1)");
         assert_eq!(belongings.gives_up(a, &all), temporary);
         assert_eq!(belongings.gives_up(a, &Command::ResetAll), "");
+    }
+
+    #[test]
+    fn a_part_of_a_word_is_nothing_temporary() {
+        for (text, expected) in [
+            (&b"CREATE TEMP TABLE x ()"[..], true),
+            (b"SELECT 1 INTO Temporary x", true),
+            (b"CREATE TABLE pg_temp.x ()", true),
+            (b"DO $$CREATE TEMP VIEW x AS SELECT 1$$", true),
+            (b"EXECUTE 'TEMP'", true),
+            (b"UPDATE t SET attempts = attempts + 1", false),
+            (b"SELECT * FROM template, temps, temp_x", false),
+            ("SELECT température".as_bytes(), false),
+            (b"", false),
+        ] {
+            let text_of_it = String::from_utf8_lossy(text);
+            assert_eq!(speaks_of_temporary(text), expected, "{text_of_it}");
+        }
     }
 }
