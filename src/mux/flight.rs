@@ -389,7 +389,9 @@ impl Flight {
     pub(super) fn keep_table(&mut self, session: &mut Session, table: Table) {
         if table.on_commit == OnCommit::DeleteRows {
             self.tables.push(table.clone());
-            session.tables.push(table);
+            if !session.tables.contains(&table) {
+                session.tables.push(table);
+            }
         }
     }
 

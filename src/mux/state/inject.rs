@@ -8,9 +8,11 @@ use super::Mux;
 use crate::mux::block::{Executed, Move, Prologue, Standing};
 use crate::mux::command::{Command, OnCommit};
 use crate::mux::control;
-use crate::mux::flight::{Flight, Reader, Request, Step};
+use crate::mux::flight::{Effect, Flight, Reader, Request, Step};
 use crate::mux::message::{self, Message, frontend, to_backend};
+use crate::mux::on_commit::{Table, Tables};
 use crate::mux::own;
+use crate::mux::session::{Session, SessionId};
 use crate::mux::settings::Change;
 
 impl Mux {
@@ -198,5 +200,27 @@ impl Mux {
 
     pub(super) fn put_built(&mut self, tag: u8, body: impl FnOnce(&mut BytesMut)) {
         message::write(&mut self.to_backend, tag, body);
+    }
+}
+
+/// A statement has succeeded, and this is what it has done.
+pub(super) fn take_effect(
+    effect: Effect,
+    flight: &mut Flight,
+    session: &mut Session,
+    tables: &mut Tables,
+    vanished: &mut Vec<(SessionId, Table)>,
+) {
+    match effect {
+        Effect::Names(naming) => drop(naming.apply(session)),
+        Effect::Creates(_) if flight.existed => {}
+        Effect::Creates(table) => {
+            // One of that name may have gone with the transaction before.
+            vanished.retain(|gone| *gone != (session.id, table.clone()));
+            tables.create(session.id, table.clone());
+            flight.keep_table(session, table);
+        }
+        Effect::Holds(name) => session.held.declare(&name),
+        Effect::Closes(name) => session.held.close(&name),
     }
 }

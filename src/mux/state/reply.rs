@@ -3,19 +3,19 @@
 use bytes::Bytes;
 
 use super::Mux;
+use super::inject::take_effect;
 use super::send::only_command;
 use crate::mux::block::Executed;
 use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::encoding;
-use crate::mux::flight::{AfterCheck, Effect, Flight, Nameable, Progress, Reader, Request, Step};
+use crate::mux::flight::{AfterCheck, Flight, Nameable, Progress, Reader, Request, Step};
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
-use crate::mux::on_commit::Tables;
 use crate::mux::own;
 use crate::mux::redirect;
 use crate::mux::report;
-use crate::mux::session::{Phase, Session, restore_names};
+use crate::mux::session::{Phase, restore_names};
 
 impl Mux {
     /// Takes the steps that need no reply, and ends a batch that is over.
@@ -37,7 +37,10 @@ impl Mux {
             };
             match step {
                 Step::Reply { .. } | Step::Named(_) | Step::ClosedHeld(_) | Step::Rewritten(_) => {}
-                Step::Did(effect) => take_effect(effect, flight, session, &mut self.tables),
+                Step::Did(effect) => {
+                    let (tables, vanished) = (&mut self.tables, &mut self.vanished);
+                    take_effect(effect, flight, session, tables, vanished);
+                }
                 Step::Ran(command) => {
                     flight.standing.note(&command);
                     session.note(&command);
@@ -188,7 +191,13 @@ impl Mux {
                     && let Some(script) = &mut flight.script
                 {
                     if let Some(effect) = script.complete() {
-                        take_effect(effect, flight, session, &mut self.tables);
+                        take_effect(
+                            effect,
+                            flight,
+                            session,
+                            &mut self.tables,
+                            &mut self.vanished,
+                        );
                     }
                     flight.existed = false;
                 }
@@ -522,20 +531,6 @@ impl Mux {
             session.send(message);
             self.dirty.push_back(flight.session);
         }
-    }
-}
-
-/// A statement has succeeded, and this is what it has done.
-fn take_effect(effect: Effect, flight: &mut Flight, session: &mut Session, tables: &mut Tables) {
-    match effect {
-        Effect::Names(naming) => drop(naming.apply(session)),
-        Effect::Creates(_) if flight.existed => {}
-        Effect::Creates(table) => {
-            tables.create(session.id, table.clone());
-            flight.keep_table(session, table);
-        }
-        Effect::Holds(name) => session.held.declare(&name),
-        Effect::Closes(name) => session.held.close(&name),
     }
 }
 

@@ -165,3 +165,21 @@ async fn a_rolled_back_creation_empties_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_table_that_is_created_again_is_emptied_again() {
+    same(async |s| {
+        let create = "CREATE TEMP TABLE x (a int) ON COMMIT DELETE ROWS";
+        for sql in [
+            "BEGIN",
+            create,
+            "ROLLBACK",
+            create,
+            "INSERT INTO x VALUES (1)",
+            "SELECT count(*) FROM x",
+        ] {
+            s.query(A, sql).await;
+        }
+    })
+    .await;
+}
