@@ -89,6 +89,12 @@ pub(super) fn modes(modes: Characteristics) -> impl Iterator<Item = (String, &'s
     modes.filter_map(|(placeholder, value)| Some((placeholder, value?)))
 }
 
+/// Whether a setting is the placeholder of a mode.
+pub(super) fn is_mode(name: &str) -> bool {
+    let mode = name.strip_prefix(PREFIX);
+    mode.is_some_and(|mode| MODES.contains(&mode))
+}
+
 /// The name of the placeholder that is set in the stead of a setting, if there is one.
 pub(crate) fn placeholder(name: &str) -> Option<String> {
     timeout(name, None).map(|timeout| format!("{PREFIX}{}", timeout.name))

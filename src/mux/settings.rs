@@ -236,7 +236,8 @@ impl Settings {
         let mut steps = String::new();
         for index in ordered(&self.names, indices, Order::Leaving) {
             let name = &self.names[index];
-            if is_identity(name) && !also_identity {
+            // What a transaction's modes are called isn't reset either.
+            if is_identity(name) && !also_identity || redirect::is_mode(name) {
                 continue;
             }
             steps += &step(&set_back(name, self.starts.value(id, name)));

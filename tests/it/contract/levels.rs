@@ -547,3 +547,25 @@ async fn levels_that_are_not_exercised_may_be_denied() {
         "{transcript:#?}"
     );
 }
+
+#[tokio::test]
+async fn a_reset_of_all_leaves_every_session_its_level() {
+    same(async |s| {
+        for reset in ["RESET ALL", "DISCARD ALL"] {
+            s.query(A, "BEGIN DEFERRABLE").await;
+            s.query(A, "SELECT 1").await;
+            s.query(A, "COMMIT").await;
+            s.query(A, reset).await;
+            for id in [A, B] {
+                s.query(id, "SHOW transaction_isolation").await;
+                s.query(id, "SHOW transaction_deferrable").await;
+            }
+        }
+        s.query(A, "BEGIN DEFERRABLE").await;
+        s.query(A, "RESET ALL").await;
+        s.query(A, "SHOW transaction_deferrable").await;
+        s.query(A, "COMMIT").await;
+        s.query(A, "SHOW transaction_deferrable").await;
+    })
+    .await;
+}
