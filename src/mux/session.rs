@@ -128,6 +128,8 @@ pub(super) struct Session {
     /// What the client was told of its settings, now and before its transaction began.
     told: Parameters,
     told_before: Parameters,
+    /// In the batch under way, a transaction has ended behind which nothing has run: says whether it was undone.
+    taken_back: Option<bool>,
     /// What the client calls itself.
     pub(super) application_name: String,
     /// The statement that opened the block, and the last one that was sent.
@@ -156,6 +158,7 @@ impl Session {
             key: None,
             told: defaults.clone(),
             told_before: defaults,
+            taken_back: None,
             application_name: String::new(),
             begin_sql: Bytes::new(),
             last_sql: Bytes::new(),
@@ -268,12 +271,25 @@ impl Session {
         }
     }
 
-    /// Tells the client which of its settings have changed, as the backend has just reported them.
+    /// Tells the client which of its settings have changed, as the backend has just reported them. That doesn't know yet
+    /// which transactions are over.
     pub(super) fn tell_settings(&mut self, reported: &Parameters, settings: &Settings) {
+        let taken_back = self.taken_back.take();
         if self.told.is_copy_of(reported) {
             return;
         }
+        let before = self.told_before.clone();
+        let mut told = reported.clone();
         for (name, value) in reported.iter() {
+            let is_over = name != "application_name"
+                && taken_back.is_some_and(|is_undone| is_undone || settings.is_local(name));
+            let value = match before.get(name).filter(|_| is_over) {
+                Some(before) => {
+                    told.set(name, before);
+                    before
+                }
+                None => value,
+            };
             // It is what the client called itself, until the client says otherwise.
             if name == "application_name" {
                 if !settings.has_set(self.id, name) || self.application_name == value {
@@ -285,7 +301,7 @@ impl Session {
             }
             self.send(&to_session::parameter_status(name, value));
         }
-        self.told = reported.clone();
+        self.told = told;
     }
 
     /// What running a statement does to settings, also if it is an EXECUTE of another.
@@ -304,10 +320,17 @@ impl Session {
     /// Its transaction begins.
     pub(super) fn note_settings(&mut self) {
         self.told_before = self.told.clone();
+        self.taken_back = None;
+    }
+
+    /// Something runs, before which the backend hears what has become of the last transaction.
+    pub(super) fn note_start(&mut self) {
+        self.taken_back = None;
     }
 
     /// Its transaction is over, so that what it has set LOCAL, or all that it has set, isn't in force any more.
     pub(super) fn take_back_settings(&mut self, settings: &Settings, is_undone: bool) {
+        self.taken_back = Some(is_undone);
         if self.told.is_copy_of(&self.told_before) {
             return;
         }

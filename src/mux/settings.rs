@@ -56,6 +56,8 @@ pub(super) struct Settings {
     is_orphaned: bool,
     /// What may have been set LOCAL since the standing savepoint was set.
     local: BTreeSet<usize>,
+    /// Which of these were set for the session later on, so that they stay.
+    stays: BTreeSet<usize>,
     /// Some session's defaults for the modes of its transactions may have changed.
     has_new_defaults: bool,
     starts: Starts,
@@ -122,6 +124,7 @@ impl Settings {
         let mut steps = String::new();
         let none = BTreeSet::new();
         let new = self.set.get(&next).unwrap_or(&none);
+        self.stays.clear();
         for index in ordered(&self.names, std::mem::take(&mut self.local), Order::Leaving) {
             let (name, slot) = (literal(&self.names[index]), local_slot(index));
             steps += &step(&format!(
@@ -189,6 +192,7 @@ impl Settings {
     fn hide(&mut self, name: &str) -> String {
         let index = self.index(name);
         self.local.insert(index);
+        self.stays.remove(&index);
         let (name, slot) = (literal(name), local_slot(index));
         step(&format!(
             "IF NULLIF(pg_catalog.current_setting({slot}, true), '') IS NULL THEN {} END IF;",
@@ -200,6 +204,7 @@ impl Settings {
     pub(super) fn note_reset(&mut self, id: SessionId) {
         let mut set = self.set.get(&id).into_iter().flatten();
         self.has_new_defaults |= set.any(|&index| is_default_mode(&self.names[index]));
+        self.stays.clone_from(&self.local);
     }
 
     /// A statement of this session's is about to be run that changes this. Returns what is to be run first.
@@ -218,6 +223,7 @@ impl Settings {
                         steps += &step(&set_back(name, Some(value)));
                     }
                     if self.local.contains(&index) {
+                        self.stays.insert(index);
                         let slot = local_slot(index);
                         steps += &step(&format!(
                             "PERFORM pg_catalog.set_config({slot}, '', false);"
@@ -259,7 +265,7 @@ impl Settings {
 
     /// Whether this was set LOCAL in the transaction that is under way or was the last.
     pub(super) fn is_local(&self, name: &str) -> bool {
-        let mut indices = self.local.iter();
+        let mut indices = self.local.difference(&self.stays);
         indices.any(|&index| self.names[index].eq_ignore_ascii_case(name))
     }
 

@@ -50,6 +50,9 @@ impl Mux {
                     in_mode,
                 } => {
                     flight.standing.start(hands_over, in_mode);
+                    if let Some(session) = self.sessions.get_mut(&flight.session) {
+                        session.note_start();
+                    }
                 }
                 Step::Queries => {
                     flight.standing.query();

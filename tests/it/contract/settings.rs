@@ -288,3 +288,61 @@ async fn set_local_outside_a_block_has_no_effect() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_is_told_what_stays_when_its_block_ends_in_the_same_batch() {
+    same(async |s| {
+        for set in [
+            "SET LOCAL TimeZone = 'Asia/Tokyo'",
+            "SET LOCAL default_transaction_read_only = on",
+            "SET LOCAL standard_conforming_strings = off",
+        ] {
+            s.run(A, &[query(&format!("BEGIN; {set}; COMMIT"))]).await;
+            s.query(A, r"SELECT 'it\'").await;
+            s.query(A, "INSERT INTO p2 SELECT coalesce(max(id), 0) + 1 FROM p2")
+                .await;
+        }
+        for set in ["SET TimeZone = 'Asia/Tokyo'", "SET DateStyle = 'SQL'"] {
+            s.run(A, &[query(&format!("BEGIN; {set}; ROLLBACK"))]).await;
+            s.query(A, set).await;
+        }
+        s.run(
+            B,
+            &[
+                parse("b", "BEGIN"),
+                bind("", "b", &[]),
+                execute("", 0),
+                parse("l", "SET LOCAL IntervalStyle = 'iso_8601'"),
+                bind("", "l", &[]),
+                execute("", 0),
+                parse("c", "COMMIT"),
+                bind("", "c", &[]),
+                execute("", 0),
+                sync(),
+            ],
+        )
+        .await;
+        s.query(A, "SELECT 1").await;
+        s.query(B, "SELECT 1").await;
+        s.query(B, "SET IntervalStyle = 'iso_8601'").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_is_told_of_a_set_that_follows_a_set_local() {
+    same(async |s| {
+        for sql in [
+            "BEGIN",
+            "SET LOCAL TimeZone = 'Asia/Tokyo'",
+            "SET TimeZone = 'Europe/Paris'",
+            "COMMIT",
+            "SELECT 1",
+        ] {
+            s.query(A, sql).await;
+        }
+        s.query(B, "SELECT 1").await;
+        s.query(A, "SHOW TimeZone").await;
+    })
+    .await;
+}
