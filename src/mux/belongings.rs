@@ -1,7 +1,8 @@
 //! What a backend keeps for its session and can't keep for several: temporary tables and advisory locks.
 //!
 //! It can only be given up as a whole. So whoever gives up what is his (`DISCARD TEMP`, `pg_advisory_unlock_all()`) gets
-//! the answer, and it is done if nobody else can have any.
+//! the answer, and it is done if nobody else can have any. What a session has left behind when it ended is given up when
+//! nobody else can have any either.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,19 @@ use super::session::SessionId;
 pub(super) struct Belongings {
     temporary: BTreeSet<SessionId>,
     advisory: BTreeSet<SessionId>,
+    /// What those have left that have ended.
+    orphans: Orphans,
+    /// What a batch that has its turn is about to give up of that.
+    pending: Orphans,
+    /// What was given up of that in the transaction under way, or in the last one, so that it is back if that is rolled back.
+    given_up: Orphans,
+}
+
+/// What belongs to nobody.
+#[derive(Clone, Copy, Debug, Default)]
+struct Orphans {
+    temporary: bool,
+    advisory: bool,
 }
 
 impl Belongings {
@@ -30,6 +44,56 @@ impl Belongings {
         }
     }
 
+    /// A session has ended.
+    pub(super) fn leave(&mut self, id: SessionId) {
+        self.orphans.temporary |= self.temporary.remove(&id);
+        self.orphans.advisory |= self.advisory.remove(&id);
+    }
+
+    /// A batch has its turn: what gives up what those have left that have ended, before anything of it is run.
+    pub(super) fn give_up_orphans(&mut self) -> Option<String> {
+        if !self.pending.steps().is_empty() {
+            return None;
+        }
+        let gives_up = Orphans {
+            temporary: self.orphans.temporary && self.temporary.is_empty(),
+            advisory: self.orphans.advisory && self.advisory.is_empty(),
+        };
+        let steps = gives_up.steps();
+        if steps.is_empty() {
+            return None;
+        }
+        self.orphans.temporary &= !gives_up.temporary;
+        self.orphans.advisory &= !gives_up.advisory;
+        self.pending = gives_up;
+        Some(format!(
+            "DO $actix_shareddb$ BEGIN {steps}EXCEPTION WHEN others THEN NULL; END $actix_shareddb$"
+        ))
+    }
+
+    /// That is sent.
+    pub(super) fn gave_up(&mut self) {
+        self.given_up = std::mem::take(&mut self.pending);
+    }
+
+    /// The batch is over, or has to be sent again, and that wasn't sent.
+    pub(super) fn still_pending(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.orphans.temporary |= pending.temporary;
+        self.orphans.advisory |= pending.advisory;
+    }
+
+    /// The transaction was kept.
+    pub(super) fn kept(&mut self) {
+        self.given_up = Orphans::default();
+    }
+
+    /// The transaction was rolled back. A lock that was given up stays so.
+    pub(super) fn rolled_back(&mut self) {
+        self.orphans.temporary |= self.given_up.temporary;
+        self.given_up = Orphans::default();
+    }
+
     /// Whether somebody else may hold advisory locks.
     pub(super) fn others_may_lock(&self, id: SessionId) -> bool {
         self.advisory.iter().any(|&other| other != id)
@@ -43,11 +107,22 @@ impl Belongings {
             Command::Discard(Discard::All) => (is_own(&self.temporary), is_own(&self.advisory)),
             _ => (false, false),
         };
+        Orphans {
+            temporary,
+            advisory,
+        }
+        .steps()
+    }
+}
+
+impl Orphans {
+    /// What gives these up.
+    fn steps(self) -> String {
         let mut steps = String::new();
-        if temporary {
+        if self.temporary {
             steps += "EXECUTE 'DISCARD TEMP'; ";
         }
-        if advisory {
+        if self.advisory {
             steps += "PERFORM pg_catalog.pg_advisory_unlock_all(); ";
         }
         steps
@@ -75,6 +150,34 @@ pub(super) fn mentions(text: &[u8], word: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_left_is_given_up_when_nobody_else_can_have_any() {
+        let (a, b) = (SessionId(1), SessionId(2));
+        let mut belongings = Belongings::default();
+        belongings.note(a, &Command::Other, b"CREATE TEMP TABLE x ()");
+        belongings.note(b, &Command::Other, b"CREATE TEMP TABLE y ()");
+        belongings.leave(a);
+        assert_eq!(belongings.give_up_orphans(), None);
+        belongings.leave(b);
+        assert!(
+            belongings
+                .give_up_orphans()
+                .unwrap()
+                .contains("DISCARD TEMP")
+        );
+        assert_eq!(belongings.give_up_orphans(), None);
+        belongings.still_pending();
+        assert!(belongings.give_up_orphans().is_some());
+        belongings.gave_up();
+        assert_eq!(belongings.give_up_orphans(), None);
+        belongings.rolled_back();
+        assert!(belongings.give_up_orphans().is_some());
+        belongings.gave_up();
+        belongings.kept();
+        belongings.rolled_back();
+        assert_eq!(belongings.give_up_orphans(), None);
+    }
 
     #[test]
     fn what_may_be_anothers_is_not_given_up() {

@@ -5,7 +5,8 @@ use super::block::{self, Standing};
 use super::command::{Command, Discard, IsolationLevel};
 use super::deferral::Deferral;
 use super::message::to_session::Report;
-use super::{encoding, modes, notify, report, split};
+use super::value::Name;
+use super::{encoding, modes, notify, own, report, split};
 
 /// Statements that end or begin a transaction, or would touch what belongs to the multiplexer: answered here.
 pub(super) fn is_control(command: &Command) -> bool {
@@ -32,6 +33,7 @@ pub(super) fn is_control(command: &Command) -> bool {
 pub(super) fn is_looked_at(command: &Command) -> bool {
     is_control(command)
         || needs_block(command).is_some()
+        || reserved(command).is_some()
         || matches!(
             command,
             Command::PrepareTransaction
@@ -60,6 +62,18 @@ pub(super) fn is_remembered(command: &Command) -> bool {
     )
 }
 
+/// A name that a statement gives, or goes back to, which would get in the way of the multiplexer's own.
+fn reserved(command: &Command) -> Option<(&'static str, &Name)> {
+    let (what, name, prefix) = match command {
+        Command::Savepoint(name) | Command::Release(name) | Command::RollbackTo(name) => {
+            ("savepoint", name, own::SAVEPOINT.as_bytes())
+        }
+        Command::DeclareCursor { name, .. } => ("cursor", name, &b"~"[..]),
+        _ => return None,
+    };
+    name.as_bytes().starts_with(prefix).then_some((what, name))
+}
+
 /// The name of a command that PostgreSQL runs in a transaction block only, as it prints it.
 fn needs_block(command: &Command) -> Option<&'static str> {
     match command {
@@ -84,6 +98,9 @@ pub(super) fn refused(
     }
     if let Command::SetUnsafeEncoding(name) = command {
         return Some(Report::error(encoding::REFUSED, encoding::refusal(name)));
+    }
+    if let Some((what, name)) = reserved(command) {
+        return Some(report::reserved_name(what, name));
     }
     if denies_levels && let Some(level) = unexercised(command, standing, several) {
         return Some(report::denied_level(level));

@@ -313,6 +313,8 @@ pub(super) struct Flight {
     pub(super) offset: usize,
     /// How its text differs from the client's.
     pub(super) shifts: Shifts,
+    /// What is done first about what sessions have left that have ended.
+    pub(super) orphans: Option<String>,
     /// Its session's tables that each commit empties.
     pub(super) tables: Vec<Table>,
     /// A table was to be created if there is none, and there was one.
@@ -355,6 +357,7 @@ impl Flight {
             withholds: false,
             offset: 0,
             shifts: Shifts::default(),
+            orphans: None,
             tables: Vec::new(),
             existed: false,
         }

@@ -23,6 +23,7 @@
 //! | [`block`], [`modes`] | where a session stands in its transaction, and what the standing savepoint must do |
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`], [`on_commit`] | what is sent on the multiplexer's own account |
+//! | [`refcursor`] | which cursors nobody named in a statement |
 //! | [`naming`], [`held`], [`redirect`], [`rewrite`] | how a statement is sent with names other than its client's |
 //! | [`journal`], [`notify`] | what counts when a transaction is kept, and what sessions say to each other then |
 //! | [`session`] | what a client has sent, and the names that it has given |
@@ -62,6 +63,7 @@ pub(crate) mod own;
 mod parameters;
 pub(crate) mod record;
 pub(crate) mod redirect;
+mod refcursor;
 mod report;
 mod rewrite;
 mod session;

@@ -8,7 +8,7 @@ use super::command::Command;
 use super::message::{Message, to_backend};
 
 /// The lowest of the standing savepoints, and those on top of it, which share a name.
-const SAVEPOINT: &str = "actix_shareddb";
+pub(super) const SAVEPOINT: &str = "actix_shareddb";
 const NESTED: &str = "actix_shareddb_nested";
 
 const BEGIN: &[u8] = b"~0~begin";

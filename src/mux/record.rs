@@ -227,7 +227,7 @@ impl Recorder {
         let field = |code| error.error_field(code).unwrap_or_default();
         let answer = Answer::Failed {
             code: Bytes::copy_from_slice(&field(b'C')),
-            message: shortened(&field(b'M'), LONGEST_VALUES),
+            message: shortened(&what_failed(error), LONGEST_VALUES),
         };
         let under_way = self.under_way.get_mut(&id);
         let first = under_way.and_then(VecDeque::pop_front);
@@ -321,6 +321,21 @@ impl Statement {
             None => 0,
         };
         size_of::<Self>() + bytes + answer
+    }
+}
+
+/// The message of an error. Who holds a lock that was waited for in vain is in its detail.
+fn what_failed(error: &Message) -> Bytes {
+    let message = error.error_field(b'M').unwrap_or_default();
+    match error.error_field(b'D') {
+        Some(detail)
+            if error
+                .error_field(b'R')
+                .is_some_and(|routine| routine == "ProcessInterrupts") =>
+        {
+            [&message[..], &b". "[..], &detail[..]].concat().into()
+        }
+        _ => message,
     }
 }
 

@@ -6,6 +6,7 @@ use super::command::IsolationLevel;
 use super::message::Message;
 use super::message::to_session::Report;
 use super::session::Session;
+use super::value::Name;
 
 /// How much of a statement is quoted in an error, in characters.
 const QUOTED: usize = 300;
@@ -19,6 +20,7 @@ const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
 const QUERY_CANCELED: &str = "57014";
 const PROTOCOL_VIOLATION: &str = "08P01";
 const INVALID_SAVEPOINT_SPECIFICATION: &str = "3B001";
+const RESERVED_NAME: &str = "42939";
 const INTERNAL_ERROR: &str = "XX000";
 const WARNING: &str = "01000";
 
@@ -271,6 +273,15 @@ pub(super) fn no_checkpoint() -> Report {
         "the checkpoint no longer exists",
     )
     .hint("Going back to a checkpoint ends those that were set after it. One of another transaction never existed here.")
+}
+
+/// A client calls something as the multiplexer calls its own.
+pub(super) fn reserved_name(what: &str, name: &Name) -> Report {
+    Report::error(
+        RESERVED_NAME,
+        format!("{what} name \"{name}\" is reserved in a shared transaction"),
+    )
+    .hint("Choose another name.")
 }
 
 /// PREPARE TRANSACTION would hand the outer transaction to somebody else.

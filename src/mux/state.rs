@@ -123,6 +123,8 @@ pub(crate) struct Mux {
     lease_timeout: Duration,
     settings: Settings,
     belongings: Belongings,
+    /// A function may have opened a cursor.
+    returns_cursors: bool,
     /// What the server reports of a session that has set nothing.
     defaults: Parameters,
     /// What the server has reported last, whosever settings are in force.
@@ -174,6 +176,7 @@ impl Mux {
             lease_timeout,
             settings: Settings::default(),
             belongings: Belongings::default(),
+            returns_cursors: false,
             reported: defaults.clone(),
             defaults,
             name: None,

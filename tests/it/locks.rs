@@ -44,6 +44,15 @@ async fn a_lock_that_another_connection_holds_is_waited_for_in_vain_and_explaine
                 "A < CommandComplete \"INSERT 0 1\"",
             ]
         );
+        let queries = transaction.queries();
+        let mut messages = queries.iter().filter_map(|query| query.error_message());
+        assert_eq!(
+            messages.next().unwrap(),
+            format!(
+                "canceling statement due to lock timeout. The lock is held by \"another test\" (process {process}), idle in \
+                 transaction, whose last statement was: {name}."
+            )
+        );
         transaction.rollback().await.unwrap();
     })
     .await;

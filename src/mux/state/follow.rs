@@ -122,6 +122,10 @@ impl Mux {
                 continue;
             };
             flight.make_void(session);
+            match flight.orphans.take() {
+                Some(_) => self.belongings.still_pending(),
+                None => self.belongings.rolled_back(),
+            }
             self.recorder.forget(id);
             session.phase = Phase::Waiting { since: self.now };
             waiting.push(id);

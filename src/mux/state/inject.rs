@@ -12,6 +12,7 @@ use crate::mux::flight::{Effect, Flight, Reader, Request, Step};
 use crate::mux::message::{self, Message, frontend, to_backend};
 use crate::mux::on_commit::{Table, Tables};
 use crate::mux::own;
+use crate::mux::refcursor;
 use crate::mux::session::{Session, SessionId};
 use crate::mux::settings::Change;
 
@@ -57,6 +58,14 @@ impl Mux {
             }
             self.settle_tables(flight, step);
         }
+        if let Some(sql) = flight.orphans.take() {
+            self.belongings.gave_up();
+            self.run_text(flight, sql, || Reader::Guard);
+        }
+        // They were of the transaction before.
+        if self.returns_cursors && moves.iter().any(|&step| step != Move::HandOver) {
+            self.run_text(flight, refcursor::CLOSE, || Reader::Guard);
+        }
         for table in &flight.tables {
             self.tables.add(table.clone());
         }
@@ -89,11 +98,13 @@ impl Mux {
         match step {
             // The next savepoint isn't set yet, so this is not undone with what follows.
             Move::Release => {
+                self.belongings.kept();
                 if let Some(sql) = self.tables.commit() {
                     self.run_text(flight, sql, || Reader::Guard);
                 }
             }
             Move::RollBack | Move::RollBackNested => {
+                self.belongings.rolled_back();
                 for (id, table) in self.tables.roll_back() {
                     if id == flight.session {
                         flight.tables.retain(|known| *known != table);
@@ -146,7 +157,9 @@ impl Mux {
         // A BEGIN READ ONLY may still be unknown to the backend.
         self.start(flight);
         self.run_own(flight, own::CHECK, || Reader::Check { commit });
-        let Some(restore) = self.deferral.restore() else {
+        let id = flight.session;
+        let in_role = self.settings.has_set(id, "role") || self.settings.is_local("role");
+        let Some(restore) = self.deferral.restore(in_role) else {
             return;
         };
         self.run_text(flight, &restore, || Reader::Check { commit });

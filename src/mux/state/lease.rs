@@ -70,6 +70,10 @@ impl Mux {
             guard: guard.map_or(self.guard, Guard::behind_another),
         };
         let mut flight = Box::new(Flight::new(id, standing));
+        if flight.standing.guard.is_undone() {
+            self.belongings.rolled_back();
+        }
+        flight.orphans = self.belongings.give_up_orphans();
         flight.read_only = session.default_transaction_read_only();
         flight.may_be_cancelled = session.key.is_some();
         flight.shows_client = shows_client;
@@ -102,6 +106,9 @@ impl Mux {
         };
         let id = flight.session;
         self.shows_client = flight.shows_client;
+        if flight.orphans.is_some() {
+            self.belongings.still_pending();
+        }
         self.recorder.forget(id);
         if matches!(flight.standing.block, Block::Implicit(_)) {
             flight.standing.end_batch(b'T', Executed::Anything);

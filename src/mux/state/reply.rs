@@ -14,6 +14,7 @@ use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, ProtocolViolation, backend, to_backend};
 use crate::mux::own;
 use crate::mux::redirect;
+use crate::mux::refcursor;
 use crate::mux::report;
 use crate::mux::session::{Phase, restore_names};
 
@@ -157,6 +158,8 @@ impl Mux {
             flight.steps.pop_front();
         }
         if is_client {
+            self.returns_cursors |=
+                tag == backend::ROW_DESCRIPTION && refcursor::is_described(message);
             let withholds = in_query
                 && flight.withholds
                 && matches!(

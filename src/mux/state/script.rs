@@ -53,6 +53,9 @@ impl Mux {
         let count = statements.len();
         self.recorder
             .query(session.id, &sql, scs, count, in_block, self.now);
+        for range in &statements {
+            self.deferral.note(&sql[range.clone()], scs);
+        }
         let script = cut(
             session,
             sql.clone(),

@@ -38,6 +38,7 @@ impl Mux {
         let rest = fields.rest();
         let command = notify::with_types(command, Fields::new(rest.clone()));
         self.belongings.note(session.id, &command, &sql);
+        self.deferral.note(&sql, scs);
         let full_name = session.statement_name(&name);
         if name.is_empty() {
             self.put(&to_backend::close(b'S', &full_name));

@@ -320,6 +320,7 @@ impl Mux {
         session.close_all(&mut self.garbage);
         session.forget_statements(&mut self.garbage);
         self.settings.forget(id);
+        self.belongings.leave(id);
         self.dirty.push_back(id);
         if session.phase != Phase::Over {
             session.part();

@@ -26,6 +26,34 @@ async fn a_violated_constraint_fails_the_commit() {
 }
 
 #[tokio::test]
+async fn a_role_that_may_not_name_the_constraints_defers_them_all_the_same() {
+    same(async |s| {
+        for sql in [
+            "CREATE ROLE shareddb_it_deferring",
+            "GRANT shareddb_it_deferring TO CURRENT_USER",
+            "CREATE SCHEMA hidden",
+            "CREATE TABLE hidden.parent (id int PRIMARY KEY)",
+            "CREATE TABLE hidden.child (id int REFERENCES hidden.parent DEFERRABLE INITIALLY DEFERRED)",
+            "CREATE TABLE shown (n int)",
+            "GRANT ALL ON shown TO shareddb_it_deferring",
+            "SET ROLE shareddb_it_deferring",
+            "INSERT INTO shown VALUES (1)",
+            "BEGIN; INSERT INTO shown VALUES (2); COMMIT",
+            "SELECT current_user, count(*) FROM shown",
+            "SELECT count(*) FROM hidden.child",
+            "RESET ROLE",
+            "SELECT current_user = session_user",
+            "INSERT INTO child VALUES (1, 999)",
+            "DROP OWNED BY shareddb_it_deferring",
+            "DROP ROLE shareddb_it_deferring",
+        ] {
+            s.query(A, sql).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_violated_constraint_fails_a_statement_of_its_own() {
     same(async |s| {
         for sql in [

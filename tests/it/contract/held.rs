@@ -30,6 +30,44 @@ async fn a_cursor_ends_with_its_transaction_unless_it_is_held() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_a_function_opens_ends_with_its_transaction() {
+    same(async |s| {
+        let function = "CREATE FUNCTION opened(c refcursor) RETURNS refcursor LANGUAGE plpgsql AS \
+                        $$ BEGIN OPEN c FOR SELECT generate_series(1, 3); RETURN c; END $$";
+        s.query(A, function).await;
+        for _ in 0..2 {
+            for sql in [
+                "BEGIN",
+                "SELECT opened('c')",
+                "FETCH ALL IN c",
+                "COMMIT",
+                "FETCH c",
+            ] {
+                s.query(A, sql).await;
+            }
+        }
+        s.query(A, "SELECT opened('d')").await;
+        s.query(B, "SELECT opened('d')").await;
+        s.query(A, "FETCH d").await;
+        s.query(A, "SELECT opened('d'); FETCH 2 FROM d").await;
+        s.run(A, &[parse("p", "SELECT opened('d')"), sync()]).await;
+        for _ in 0..2 {
+            s.run(A, &[bind("", "p", &[]), execute("", 0), sync()])
+                .await;
+        }
+        s.query(
+            A,
+            "BEGIN; DECLARE own CURSOR FOR SELECT 1; SELECT opened('d')",
+        )
+        .await;
+        s.query(A, "SELECT opened('e')").await;
+        s.query(A, "FETCH own; FETCH d; FETCH e; COMMIT").await;
+        s.query(A, "FETCH own").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_sessions_may_hold_one_name() {
     same(async |s| {
         s.query(A, "DECLARE h SCROLL CURSOR WITH HOLD FOR SELECT 'of A'")

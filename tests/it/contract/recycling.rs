@@ -191,3 +191,23 @@ async fn temporary_tables_and_advisory_locks_are_given_up_by_their_only_owner() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_session_leaves_behind_goes_with_it() {
+    same(async |s| {
+        s.query(A, "CREATE TEMP TABLE x (a int); SELECT pg_advisory_lock(7)")
+            .await;
+        s.drop_connection(A).await;
+        s.query(B, "SELECT 1/0").await;
+        s.query(B, "CREATE TEMP TABLE x (b text)").await;
+        s.query(B, "INSERT INTO x VALUES ('of B')").await;
+        s.query(
+            B,
+            "SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock(7)",
+        )
+        .await;
+        s.query(B, "SELECT pg_advisory_unlock(7)").await;
+        s.query(B, "SELECT b FROM x").await;
+    })
+    .await;
+}
