@@ -106,7 +106,7 @@ fn circumstances() -> String {
         .find(|line| line.starts_with("Django"))
         .unwrap();
     format!(
-        "Measured on {}, on {processors} processors ({model}), {}, PostgreSQL {postgres} without fsync, {}, {}, {}. \
+        "Measured on {}, on {processors} processors ({model}), {},\nPostgreSQL {postgres} without fsync, {},\n{}, {}.\n\
          Medians of three rounds, in which all took turns; in brackets the least and the greatest.",
         line("date", &["+%Y-%m-%d"]),
         line("uname", &["-sr"]),
