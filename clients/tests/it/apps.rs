@@ -3,7 +3,9 @@
 
 use std::net::TcpListener;
 
-use actix_shareddb::{DatabaseUrls, LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server};
+use actix_shareddb::{
+    DatabaseUrls, LiveServer, LiveServerTestCase, Pool, Result, Schema, live_server,
+};
 use actix_web::dev::Server;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use futures_util::future::try_join_all;
