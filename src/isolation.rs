@@ -1,9 +1,8 @@
 //! What keeps tests apart: a transaction that is rolled back, or a database that is dropped.
 
-use std::env;
-
+use crate::choice;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What keeps a test apart from the others.
 ///
@@ -47,25 +46,21 @@ impl Isolation {
     pub(crate) fn of(config: &Config) -> Result<Self> {
         match config.isolated() {
             Some(isolation) => Ok(isolation),
-            None => {
-                Self::parse(env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned()))
-            }
+            None => Self::parse(choice::value(VARIABLE)),
         }
     }
 
     fn parse(value: Option<String>) -> Result<Self> {
-        match value.as_deref().map(str::trim) {
-            // CI systems can often empty a variable, but not unset it.
-            None | Some("") => Ok(Self::default()),
-            Some("transaction") => Ok(Self::Transaction),
-            Some("database") => Ok(Self::Database),
-            Some(other) => Err(Error::new(format!("{VARIABLE} is '{other}'"))
-                .help("it is 'transaction' or 'database', or not set")),
-        }
+        let chosen = choice::choose(VARIABLE, value.as_deref(), CHOICES)?;
+        Ok(chosen.unwrap_or_default())
     }
 }
 
 const VARIABLE: &str = "ACTIX_SHAREDDB_ISOLATION";
+const CHOICES: &[(&str, Isolation)] = &[
+    ("transaction", Isolation::Transaction),
+    ("database", Isolation::Database),
+];
 
 #[cfg(test)]
 mod tests {

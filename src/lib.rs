@@ -123,6 +123,7 @@
 
 // What a test names.
 mod case;
+mod choice;
 mod config;
 mod databases;
 mod error;

@@ -1,10 +1,10 @@
 //! What becomes of a test that has failed, as the environment says.
 
-use std::env;
-
-use crate::error::{Error, Result};
+use crate::choice;
+use crate::error::Result;
 
 const VARIABLE: &str = "ACTIX_SHAREDDB_ON_FAILURE";
+const CHOICES: &[(&str, OnFailure)] = &[("keep", OnFailure::Keep), ("pause", OnFailure::Pause)];
 
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +22,12 @@ impl OnFailure {
     ///
     /// If the variable has another value than those there are.
     pub(crate) fn of_environment() -> Result<Self> {
-        Self::parse(env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned()))
+        Self::parse(choice::value(VARIABLE))
     }
 
     fn parse(value: Option<String>) -> Result<Self> {
-        match value.as_deref().map(str::trim) {
-            // CI systems can often empty a variable, but not unset it.
-            None | Some("") => Ok(Self::End),
-            Some("keep") => Ok(Self::Keep),
-            Some("pause") => Ok(Self::Pause),
-            Some(other) => Err(Error::new(format!("{VARIABLE} is '{other}'"))
-                .help("it is 'keep' or 'pause', or not set")),
-        }
+        let chosen = choice::choose(VARIABLE, value.as_deref(), CHOICES)?;
+        Ok(chosen.unwrap_or(Self::End))
     }
 }
 
