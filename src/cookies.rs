@@ -4,17 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use actix_http::RequestHeadType;
-use actix_web::dev::{Service, forward_ready};
 use actix_web::http::Uri;
 use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
-use awc::error::SendRequestError;
-use awc::middleware::Transform;
 use awc::{ConnectRequest, ConnectResponse};
 use cookie_store::CookieStore;
-use futures_util::future::LocalBoxFuture;
 use url::Url;
 
-/// The cookies of one user, and the middleware of `awc` that keeps them.
+use crate::middleware::{Around, Outcome};
+
+/// The cookies of one user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Jar(Rc<RefCell<CookieStore>>);
 
@@ -61,59 +59,33 @@ fn url(uri: &Uri) -> Option<Url> {
     Url::parse(&format!("{scheme}://{}{path}", uri.authority()?)).ok()
 }
 
-impl<S> Transform<S, ConnectRequest> for Jar
-where
-    S: Service<ConnectRequest, Response = ConnectResponse, Error = SendRequestError>,
-    S::Future: 'static,
-{
-    type Transform = WithJar<S>;
+impl Around for Jar {
+    /// Where the request goes.
+    type Context = Option<Url>;
 
-    fn new_transform(self, service: S) -> Self::Transform {
-        WithJar { service, jar: self }
-    }
-}
-
-/// A connector whose requests bring what is in the jar, and whose responses fill it.
-pub(crate) struct WithJar<S> {
-    service: S,
-    jar: Jar,
-}
-
-impl<S> Service<ConnectRequest> for WithJar<S>
-where
-    S: Service<ConnectRequest, Response = ConnectResponse, Error = SendRequestError>,
-    S::Future: 'static,
-{
-    type Response = ConnectResponse;
-    type Error = SendRequestError;
-    type Future = LocalBoxFuture<'static, Result<ConnectResponse, SendRequestError>>;
-
-    forward_ready!(service);
-
-    fn call(&self, mut request: ConnectRequest) -> Self::Future {
-        let url = match &request {
+    fn before(&self, request: &mut ConnectRequest) -> Option<Url> {
+        let url = match request {
             ConnectRequest::Client(head, ..) => url(&head.as_ref().uri),
             ConnectRequest::Tunnel(head, _) => url(&head.uri),
         };
         if let Some(url) = &url {
-            self.send_along(url, &mut request);
+            self.send_along(url, request);
         }
-        let jar = self.jar.clone();
-        let response = self.service.call(request);
-        Box::pin(async move {
-            let response = response.await?;
-            if let Some(url) = &url {
-                match &response {
-                    ConnectResponse::Client(response) => jar.keep(url, response.headers()),
-                    ConnectResponse::Tunnel(head, _) => jar.keep(url, head.headers()),
-                }
+        url
+    }
+
+    fn after(&self, url: Option<Url>, outcome: Outcome) -> Outcome {
+        if let (Some(url), Ok(response)) = (&url, &outcome) {
+            match response {
+                ConnectResponse::Client(response) => self.keep(url, response.headers()),
+                ConnectResponse::Tunnel(head, _) => self.keep(url, head.headers()),
             }
-            Ok(response)
-        })
+        }
+        outcome
     }
 }
 
-impl<S> WithJar<S> {
+impl Jar {
     fn send_along(&self, url: &Url, request: &mut ConnectRequest) {
         let (first, headers) = match request {
             ConnectRequest::Client(RequestHeadType::Owned(head), ..)
@@ -125,7 +97,7 @@ impl<S> WithJar<S> {
             ),
         };
         let written = headers.get(COOKIE).cloned().or(first);
-        if let Some(value) = self.jar.header(url, written.as_ref()) {
+        if let Some(value) = self.header(url, written.as_ref()) {
             headers.insert(COOKIE, value);
         }
     }

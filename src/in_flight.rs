@@ -8,20 +8,18 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 
 use actix_web::HttpMessage as _;
-use actix_web::dev::{Payload, Service, forward_ready};
+use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::{Method, Uri};
 use actix_web::web::Bytes;
-use awc::error::SendRequestError;
-use awc::middleware::Transform;
 use awc::{ConnectRequest, ConnectResponse};
-use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 
-use crate::exchange::{Exchanges, Open};
+use crate::exchange::{Awaited, Exchanges, Open};
+use crate::middleware::{Around, Outcome};
 
-/// The number of requests in flight, and the middleware of `awc` that keeps it.
+/// The number of requests in flight, which is kept around each.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
     count: Rc<watch::Sender<usize>>,
@@ -54,7 +52,7 @@ impl InFlight {
 type BoxedPayloadStream = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>;
 
 /// One request in flight.
-struct Entered(Rc<watch::Sender<usize>>);
+pub(crate) struct Entered(Rc<watch::Sender<usize>>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
@@ -62,65 +60,34 @@ impl Drop for Entered {
     }
 }
 
-impl<S> Transform<S, ConnectRequest> for InFlight
-where
-    S: Service<ConnectRequest, Response = ConnectResponse, Error = SendRequestError>,
-    S::Future: 'static,
-{
-    type Transform = Counted<S>;
+impl Around for InFlight {
+    type Context = (Entered, Awaited);
 
-    fn new_transform(self, service: S) -> Self::Transform {
-        Counted {
-            service,
-            in_flight: self,
-        }
+    fn before(&self, request: &mut ConnectRequest) -> Self::Context {
+        let (method, path) = head(request);
+        (self.enter(), self.exchanges.begin(method, path))
     }
-}
 
-/// A connector whose requests are counted from the call to the head of the response.
-pub(crate) struct Counted<S> {
-    service: S,
-    in_flight: InFlight,
-}
-
-impl<S> Service<ConnectRequest> for Counted<S>
-where
-    S: Service<ConnectRequest, Response = ConnectResponse, Error = SendRequestError>,
-    S::Future: 'static,
-{
-    type Response = ConnectResponse;
-    type Error = SendRequestError;
-    type Future = LocalBoxFuture<'static, Result<ConnectResponse, SendRequestError>>;
-
-    forward_ready!(service);
-
-    fn call(&self, request: ConnectRequest) -> Self::Future {
-        let entered = self.in_flight.enter();
-        let (method, path) = head(&request);
-        let exchange = self.in_flight.exchanges.begin(method, path);
-        let response = self.service.call(request);
-        Box::pin(async move {
-            let _entered = entered;
-            let response = match response.await {
-                Ok(response) => response,
-                Err(error) => {
-                    exchange.failed(&error);
-                    return Err(error);
-                }
-            };
-            Ok(match response {
-                ConnectResponse::Client(response) => {
-                    response.extensions_mut().insert(exchange.number());
-                    let open = exchange.answered(response.status());
-                    let response =
-                        response.map_body(|_, payload| Payload::from(watched(payload, open)));
-                    ConnectResponse::Client(response)
-                }
-                ConnectResponse::Tunnel(head, framed) => {
-                    drop(exchange.answered(head.status));
-                    ConnectResponse::Tunnel(head, framed)
-                }
-            })
+    fn after(&self, (_entered, exchange): Self::Context, outcome: Outcome) -> Outcome {
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                exchange.failed(&error);
+                return Err(error);
+            }
+        };
+        Ok(match response {
+            ConnectResponse::Client(response) => {
+                response.extensions_mut().insert(exchange.number());
+                let open = exchange.answered(response.status());
+                let response =
+                    response.map_body(|_, payload| Payload::from(watched(payload, open)));
+                ConnectResponse::Client(response)
+            }
+            ConnectResponse::Tunnel(head, framed) => {
+                drop(exchange.answered(head.status));
+                ConnectResponse::Tunnel(head, framed)
+            }
         })
     }
 }

@@ -141,6 +141,7 @@ mod transaction;
 mod cookies;
 mod exchange;
 mod in_flight;
+mod middleware;
 mod on_failure;
 mod opened;
 mod panics;

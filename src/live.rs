@@ -18,6 +18,7 @@ use crate::databases::{DEFAULT, named};
 use crate::exchange::Exchanges;
 use crate::in_flight::InFlight;
 use crate::insider::Insider;
+use crate::middleware::Middleware;
 use crate::mux::driver::Driver;
 use crate::opened::Opened;
 use crate::queries::Recording;
@@ -130,9 +131,9 @@ impl LiveServer {
         if !follows_redirects {
             builder = builder.disable_redirects();
         }
-        let builder = builder.wrap(server.in_flight.clone());
+        let builder = builder.wrap(Middleware(server.in_flight.clone()));
         let client = match &jar {
-            Some(jar) => builder.wrap(jar.clone()).finish(),
+            Some(jar) => builder.wrap(Middleware(jar.clone())).finish(),
             None => builder.finish(),
         };
         Self {
