@@ -23,7 +23,7 @@ pub(super) struct Belongings {
 }
 
 /// What belongs to nobody.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Orphans {
     temporary: bool,
     advisory: bool,
@@ -52,17 +52,17 @@ impl Belongings {
 
     /// A batch has its turn: what gives up what those have left that have ended, before anything of it is run.
     pub(super) fn give_up_orphans(&mut self) -> Option<String> {
-        if !self.pending.steps().is_empty() {
+        if self.pending != Orphans::default() {
             return None;
         }
         let gives_up = Orphans {
             temporary: self.orphans.temporary && self.temporary.is_empty(),
             advisory: self.orphans.advisory && self.advisory.is_empty(),
         };
-        let steps = gives_up.steps();
-        if steps.is_empty() {
+        if gives_up == Orphans::default() {
             return None;
         }
+        let steps = gives_up.steps();
         self.orphans.temporary &= !gives_up.temporary;
         self.orphans.advisory &= !gives_up.advisory;
         self.pending = gives_up;

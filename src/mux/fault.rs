@@ -177,6 +177,16 @@ mod tests {
         }
     }
 
+    fn candidate(sql: &str) -> Candidate<'_> {
+        Candidate {
+            session: SessionId(1),
+            origin: Origin::Test,
+            sql: sql.as_bytes(),
+            commits: false,
+            controls: false,
+        }
+    }
+
     #[test]
     fn each_statement_meets_the_first_fault_that_means_it_and_all_of_them_count() {
         let mut faults = Faults::default();
@@ -185,14 +195,7 @@ mod tests {
         faults.order(fault(3, "a", 0, 0));
         let mut hits = Vec::new();
         for sql in ["a", "b", "a", "a", "a"] {
-            let candidate = Candidate {
-                session: SessionId(1),
-                origin: Origin::Test,
-                sql: sql.as_bytes(),
-                commits: false,
-                controls: false,
-            };
-            let action = faults.meet(&candidate, false);
+            let action = faults.meet(&candidate(sql), false);
             hits.push(match action {
                 Some(Action::Delay(time)) => time.as_secs(),
                 _ => 0,
@@ -213,14 +216,7 @@ mod tests {
             faults.order(fault);
         }
         for sql in ["a", "b"] {
-            let candidate = Candidate {
-                session: SessionId(1),
-                origin: Origin::Test,
-                sql: sql.as_bytes(),
-                commits: false,
-                controls: false,
-            };
-            faults.meet(&candidate, false);
+            faults.meet(&candidate(sql), false);
         }
         assert_eq!(faults.unmet().collect::<Vec<_>>(), ["b"]);
     }

@@ -158,8 +158,8 @@ impl Mux {
             flight.steps.pop_front();
         }
         if is_client {
-            self.returns_cursors |=
-                tag == backend::ROW_DESCRIPTION && refcursor::is_described(message);
+            self.returns_cursors = self.returns_cursors
+                || tag == backend::ROW_DESCRIPTION && refcursor::is_described(message);
             let withholds = in_query
                 && flight.withholds
                 && matches!(
