@@ -146,31 +146,118 @@ fn links_lead_to_files_that_are_there() {
     assert_none("dead links", &wrong);
 }
 
-/// What no compiler reads in a text is an excerpt of what one does: the first thing that everybody reads, and the guide.
+/// Code that isn't run where it stands: the text, what its fence says, how many such blocks there are, and where they are
+/// run. The first steps of the guide are hidden lines of its last one.
+const EXCERPTS: [(&str, &str, usize, &str); 5] = [
+    ("README.md", "rust", 1, "examples/todo/live.rs"),
+    (
+        "src/guide/first_suite.md",
+        "no_run",
+        2,
+        "src/guide/first_suite.md",
+    ),
+    (
+        "src/guide/other_pools.md",
+        "ignore",
+        4,
+        "clients/tests/it/apps.rs",
+    ),
+    (
+        "src/guide/from_sqlx_test.md",
+        "ignore",
+        1,
+        "clients/tests/it/guide/from_sqlx_test.rs",
+    ),
+    (
+        "src/guide/from_zero_to_production.md",
+        "ignore",
+        1,
+        "clients/tests/it/guide/from_zero_to_production.rs",
+    ),
+];
+
 #[test]
-fn code_in_texts_is_an_excerpt_of_tested_code() {
-    let readme = ("README.md", "rust", "examples/todo/live.rs");
-    let pools = "src/guide/other_pools.md";
-    let pools = (pools, "ignore", "clients/tests/it/apps.rs");
-    for ((text, language, source), blocks) in [(readme, 1), (pools, usize::MAX)] {
+fn code_that_is_not_run_is_an_excerpt_of_code_that_is() {
+    for (text, fence, expected, source) in EXCERPTS {
         let tested = read(source);
+        let (_, tested) = tested
+            .split_once("```test_harness\n")
+            .unwrap_or(("", &tested));
         let prose = read(text);
-        let fence = format!("```{language}\n");
-        let blocks = prose.split(&fence).skip(1).take(blocks);
-        let mut lines_seen = 0;
-        for block in blocks {
-            let mut lines = tested.lines().map(str::trim);
-            let block = block.split("```").next().unwrap();
+        let blocks = blocks(&prose)
+            .into_iter()
+            .filter(|block| block.fence == fence);
+        let mut seen = 0;
+        for block in blocks.take(expected) {
+            seen += 1;
+            let mut lines = tested
+                .lines()
+                .map(|line| line.trim_start_matches("# ").trim());
             // An excerpt imports less.
-            let says = |line: &&str| !line.is_empty() && !line.starts_with("use ");
-            for line in block.lines().map(str::trim).filter(says) {
+            let says = |line: &&str| {
+                !line.is_empty() && !line.starts_with("# ") && !line.starts_with("use ")
+            };
+            for line in block.lines.into_iter().filter(says) {
                 let found = lines.any(|other| other == line);
                 assert!(found, "{text}: not in {source}, or not there: {line}");
-                lines_seen += 1;
             }
         }
-        assert!(lines_seen > 5, "{text}");
+        assert_eq!(seen, expected, "{text}");
     }
+}
+
+/// Or is where it comes from, which is another crate's.
+#[test]
+fn code_of_the_guide_is_run() {
+    let mut wrong = Vec::new();
+    let mut run = 0;
+    for (path, text) in files(&["md"]) {
+        if !path.starts_with("src/guide") {
+            continue;
+        }
+        for block in blocks(&text) {
+            let not_run = block.fence.contains("no_run") || block.fence.contains("ignore");
+            let excerpt = EXCERPTS
+                .iter()
+                .any(|&(text, fence, ..)| path == Path::new(text) && block.fence == fence);
+            let before = block.heading == "Before" && block.fence.starts_with("ignore (");
+            run += usize::from(block.fence == "test_harness");
+            if not_run && !excerpt && !before {
+                wrong.push(format!("{}: {}", path.display(), block.heading));
+            }
+        }
+    }
+    assert!(run > 5, "{run}");
+    assert_none("neither run nor listed as an excerpt", &wrong);
+}
+
+/// What is fenced in a text: below which heading, as what, and its lines.
+struct Block<'a> {
+    heading: &'a str,
+    fence: &'a str,
+    lines: Vec<&'a str>,
+}
+
+fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    let mut heading = "";
+    let mut open: Option<Block<'_>> = None;
+    for line in text.lines() {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(fence), None) => {
+                let lines = Vec::new();
+                open = Some(Block {
+                    heading,
+                    fence,
+                    lines,
+                });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some(block)) => block.lines.push(line.trim()),
+            (None, None) => heading = line.strip_prefix("# ").unwrap_or(heading),
+        }
+    }
+    blocks
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod apps;
 mod ground;
+mod guide;
 #[path = "../../../src/backend/tests/postgres.rs"]
 mod postgres;
 mod python;
