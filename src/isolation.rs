@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn another_value_is_an_error_that_says_which_there_are() {
-        for value in ["Database", "databse", "1"] {
+        for value in ["Database", "databases", "1"] {
             assert_eq!(
                 format!("{:?}", parse(value).unwrap_err()),
                 format!(
