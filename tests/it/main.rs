@@ -31,6 +31,5 @@ mod several;
 mod socket;
 mod stage;
 mod story;
-mod tidy;
 mod wire;
 mod wishes;

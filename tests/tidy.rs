@@ -1,4 +1,9 @@
-//! Habits of this repository that no other tool looks after.
+//! Habits of this repository that no other tool looks after. It reads what isn't in the published package.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, in its helpers too"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
