@@ -97,11 +97,11 @@ impl Opened {
             return Ok(Access::Shared(index));
         }
         // Whoever has nothing yet may wait.
-        let waiting = match self.shared.is_empty() {
-            true => config.clone(),
-            false => config.clone().connection_limit_timeout(Duration::ZERO),
+        let patience = match self.shared.is_empty() {
+            true => config.connection_limit(),
+            false => Duration::ZERO,
         };
-        let database = TestDatabase::open_in(found.clone(), isolation, &waiting).await?;
+        let database = TestDatabase::open_in(found.clone(), isolation, config, patience).await?;
         self.shared.push(Shared {
             name: name.to_owned(),
             database,

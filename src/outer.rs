@@ -6,9 +6,9 @@
 //! backend is used again.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::backend::{Answer, Backend, Queue, Tls};
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mux::message::{Message, to_backend};
 use crate::mux::{Deferral, own, redirect};
@@ -25,11 +25,11 @@ pub(crate) struct Ready {
 /// One that another connector has encrypted is as good, for it is of the same connection string and the same process.
 pub(crate) async fn open(
     target: &tokio_postgres::Config,
-    config: &Config,
+    tls: Option<&Tls>,
+    patience: Duration,
     prepared: bool,
 ) -> Result<Ready> {
-    let tls = config.encryption();
-    let mut queue = Queue::new(config.connection_limit());
+    let mut queue = Queue::new(patience);
     loop {
         while let Some(mut kept) = KEPT.take(target, tls) {
             // A kept one may have died since; that is no news.

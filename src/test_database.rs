@@ -1,5 +1,7 @@
 //! What a test works in, whichever it is: a shared transaction, or a database of its own.
 
+use std::time::Duration;
+
 use crate::config::Config;
 use crate::database::lane::OwnDatabase;
 use crate::database::{self, Found};
@@ -61,19 +63,21 @@ impl TestDatabase {
     /// As [`SharedTransaction::open`], and if the database can't be cloned.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
         let isolation = Isolation::of(config)?;
-        Self::open_in(database::find(schema, config).await?, isolation, config).await
+        let found = database::find(schema, config).await?;
+        Self::open_in(found, isolation, config, config.connection_limit()).await
     }
 
-    /// The same where the database has been found.
+    /// The same where the database has been found. A transaction waits so long for its connection.
     pub(crate) async fn open_in(
         found: Found,
         isolation: Isolation,
         config: &Config,
+        patience: Duration,
     ) -> Result<Self> {
         Ok(Self(match isolation {
-            Isolation::Transaction => {
-                Kind::Transaction(Box::new(SharedTransaction::open_in(found, config).await?))
-            }
+            Isolation::Transaction => Kind::Transaction(Box::new(
+                SharedTransaction::open_in(found, config, patience).await?,
+            )),
             Isolation::Database => {
                 Kind::Database(Box::new(OwnDatabase::open_in(found, config).await?))
             }

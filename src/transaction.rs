@@ -95,11 +95,12 @@ impl SharedTransaction {
     ///
     /// If there is no PostgreSQL, if it can't be reached or refuses the user, and if the schema can't be prepared.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
-        Self::open_in(database::find(schema, config).await?, config).await
+        let found = database::find(schema, config).await?;
+        Self::open_in(found, config, config.connection_limit()).await
     }
 
-    /// The same where the database has been found.
-    pub(crate) async fn open_in(found: Found, config: &Config) -> Result<Self> {
+    /// The same where the database has been found, with so much patience while the server is full.
+    pub(crate) async fn open_in(found: Found, config: &Config, patience: Duration) -> Result<Self> {
         let mut target = found.config;
         // Where the user has named the application, that is its name.
         let name = match target.get_application_name() {
@@ -107,7 +108,8 @@ impl SharedTransaction {
             None => test_name(),
         };
         add_options(&mut target, config);
-        let Ready { backend, deferral } = outer::open(&target, config, found.is_prepared).await?;
+        let Ready { backend, deferral } =
+            outer::open(&target, config.encryption(), patience, found.is_prepared).await?;
         let canceller = backend.canceller();
         let mut mux = Mux::new(
             backend.parameters.clone(),

@@ -1,5 +1,6 @@
 //! A server that has as many connections as it allows.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::super::{Backend, Queue};
 use super::postgres::PrivatePostgres;
 use crate::config::Config;
 use crate::databases::Databases;
+use crate::isolation::Isolation;
 use crate::mux::record::Origin;
 use crate::opened::Opened;
 use crate::schema::Schema;
@@ -167,4 +169,45 @@ fn tests_with_several_databases_do_not_wait_for_each_other_in_vain() {
             }
         }
     }));
+}
+
+/// Only while it is opened must the second database not wait.
+#[tokio::test]
+async fn the_pool_of_a_second_database_waits_as_long_as_any() {
+    let server = server();
+    let target = url(&server).parse().unwrap();
+    let config = Config::new()
+        .database_url(url(&server))
+        .connection_limit_timeout(Duration::from_secs(600));
+    let own = config.clone().isolation(Isolation::Database);
+    let declared = Databases::new()
+        .share("second", Schema::sql(""), own)
+        .behind(Schema::existing(), config);
+    let opened = Opened::open(&declared).await.unwrap();
+    let pools = opened.pools(Origin::Test).unwrap();
+
+    // One connection is that of the transaction, one that of who makes the databases.
+    let mut queue = Queue::new(Duration::from_secs(600));
+    let last = loop {
+        match Backend::connect(&target, None).await {
+            Ok(last) => break last,
+            Err(error) => queue.wait(error, || {}).await.unwrap(),
+        }
+    };
+    let refusals = || {
+        let log = fs::read_to_string(server.directory().join("log")).unwrap();
+        log.matches("remaining connection slots").count()
+    };
+    let before = refusals();
+    let pool = pools.pool("second");
+    let (client, ()) = tokio::join!(pool.get(), async {
+        while refusals() == before {
+            tokio::task::yield_now().await;
+        }
+        drop(last);
+    });
+    drop(client.unwrap());
+    for (_, database) in opened.into_shared() {
+        database.end().await.unwrap();
+    }
 }
