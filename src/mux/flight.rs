@@ -301,6 +301,8 @@ pub(super) struct Flight {
     /// The batch runs a COPY FROM STDIN, behind which nothing may be sent.
     pub(super) copies_in: bool,
     pub(super) script: Option<Script>,
+    /// The unnamed portal before the Query, which runs its statements in it.
+    pub(super) unnamed: Option<Prepared>,
     /// The part of it that runs now, if its session remembers it.
     pub(super) running: Option<Command>,
     pub(super) after_check: Option<AfterCheck>,
@@ -350,6 +352,7 @@ impl Flight {
             attempts: 0,
             copies_in: false,
             script: None,
+            unnamed: None,
             running: None,
             after_check: None,
             is_spared: false,

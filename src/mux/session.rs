@@ -370,13 +370,9 @@ impl Session {
         }
     }
 
-    /// "a simple Query message also destroys the unnamed statement ... and the unnamed portal", the latter if it runs
-    /// anything.
-    pub(super) fn forget_unnamed(&mut self, runs: bool, garbage: &mut Garbage) {
-        if runs {
-            self.portals.remove(&Bytes::new());
-        }
-        if self.statements.remove(&Bytes::new()).is_some() {
+    /// "a simple Query message also destroys the unnamed statement".
+    pub(super) fn forget_unnamed(&mut self, garbage: &mut Garbage) {
+        if self.statements.remove(&b""[..]).is_some() {
             garbage.close_statement(&self.statement_name(b""));
         }
     }

@@ -137,10 +137,15 @@ impl Mux {
 
     /// Makes the backend fail here, and the client see this error.
     pub(super) fn send_refusal(&mut self, flight: &mut Flight, error: Message) {
+        self.send_refusal_in(flight, own::PORTAL, error);
+    }
+
+    /// The same in a portal of this name, which goes with what has failed.
+    pub(super) fn send_refusal_in(&mut self, flight: &mut Flight, portal: &[u8], error: Message) {
         self.start(flight);
-        self.put(&to_backend::bind(b"", own::REFUSE));
+        self.put(&to_backend::bind(portal, own::REFUSE));
         flight.expect(Request::Bind, Reader::Refusal(error.clone()));
-        self.put(&to_backend::execute(b""));
+        self.put(&to_backend::execute(portal));
         flight.expect(Request::Execute, Reader::Refusal(error));
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Mux;
 use super::inject::take_effect;
+use super::script::keep_unnamed;
 use super::send::only_command;
 use crate::mux::block::Executed;
 use crate::mux::command::Command;
@@ -412,6 +413,7 @@ impl Mux {
                 if !flight.standing.is_open() {
                     self.end_transaction(&mut session, !flight.failed);
                 }
+                keep_unnamed(&mut flight, &mut session);
                 session.tell_settings(&self.reported, &self.settings);
                 session.send_ready(flight.standing.block.status());
                 self.dirty.push_back(session.id);
@@ -462,7 +464,9 @@ impl Mux {
                         }
                         Some(error) => {
                             flight.script = None;
-                            self.send_refusal_of_query(&mut flight, error);
+                            self.send_refusal(&mut flight, error);
+                            self.put(&to_backend::sync());
+                            flight.expect(Request::Sync, Reader::Client);
                         }
                     }
                 } else if status == b'E' {

@@ -47,7 +47,10 @@ impl Mux {
         }
         let scs = session.standard_conforming_strings();
         let statements = split::statements(&sql, scs);
-        session.forget_unnamed(!statements.is_empty(), &mut self.garbage);
+        session.forget_unnamed(&mut self.garbage);
+        if !statements.is_empty() {
+            flight.unnamed = session.portals.remove(&b""[..]);
+        }
         session.last_sql = sql.clone();
         let in_block = flight.standing.is_open();
         let count = statements.len();
@@ -214,6 +217,7 @@ impl Mux {
     ) -> Result<(), Report> {
         let done = control::apply(&mut flight.standing, command)?;
         flight.ahead = flight.standing.clone();
+        flight.unnamed = None;
         session.took_effect(command, &mut self.garbage);
         if let Some(script) = &mut flight.script {
             script.complete();
@@ -283,8 +287,9 @@ impl Mux {
         }
     }
 
+    /// Refuses what PostgreSQL refuses when it runs it, in the unnamed portal.
     pub(super) fn send_refusal_of_query(&mut self, flight: &mut Flight, error: Message) {
-        self.send_refusal(flight, error);
+        self.send_refusal_in(flight, b"", error);
         self.put(&to_backend::sync());
         flight.expect(Request::Sync, Reader::Client);
     }
@@ -311,6 +316,7 @@ impl Mux {
 
     pub(super) fn end_script(&mut self, flight: &mut Flight, session: &mut Session) {
         flight.script = None;
+        keep_unnamed(flight, session);
         flight.after_check = None;
         flight.ahead = flight.standing.clone();
         if let Some(text) = flight.withheld.take() {
@@ -326,6 +332,18 @@ impl Mux {
         session.send_ready(flight.standing.block.status());
         self.dirty.push_back(session.id);
         flight.steps.clear();
+    }
+}
+
+/// A batch is over. If it was a Query and has failed in a block, it may have run nothing, so that the unnamed portal is that of
+/// before, or else it is the one in which it failed: the backend knows. It doesn't of one that it was never to run.
+pub(super) fn keep_unnamed(flight: &mut Flight, session: &mut Session) {
+    let before = flight.unnamed.take();
+    if let Some(portal) = before.filter(|portal| !control::is_control(&portal.command))
+        && flight.failed
+        && flight.standing.is_open()
+    {
+        session.portals.insert(Bytes::new(), portal);
     }
 }
 

@@ -120,7 +120,7 @@ impl Mux {
                     return false;
                 };
                 session.pop();
-                session.forget_unnamed(command.is_some(), &mut self.garbage);
+                session.forget_unnamed(&mut self.garbage);
                 let scs = session.standard_conforming_strings();
                 let in_block = standing.is_open();
                 let count = usize::from(command.is_some());
@@ -130,6 +130,7 @@ impl Mux {
                 match command {
                     None => session.send(&to_session::empty_query_response()),
                     Some(command) => {
+                        session.portals.remove(&b""[..]);
                         let held = standing.holds_backend();
                         for warning in control::warnings(&command, &standing, false) {
                             session.send(&warning.message());

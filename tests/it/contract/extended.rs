@@ -422,3 +422,45 @@ async fn a_portal_bound_before_begin_read_only_is_run_behind_it() {
     })
     .await;
 }
+
+/// A Query runs its statements in the unnamed portal, which is as it was if none is run.
+#[tokio::test]
+async fn the_unnamed_portal_survives_a_query_that_runs_nothing() {
+    same(async |s| {
+        let run = |sql: &str| [parse("c", sql), bind("c", "c", &[]), execute("c", 0)];
+        let close = || [close_statement("c"), close_portal("c"), sync()];
+        let bound = "SELECT 'bound' FROM generate_series(1, 3)";
+        for failing in [
+            "SELEC 1",
+            "SELECT FROM nowhere",
+            "SELECT 1/v FROM (VALUES (0)) AS x(v)",
+            "INSERT INTO audit SELECT 1/v FROM (VALUES (0)) AS x(v)",
+            "SELEC 1; COMMIT",
+            "SELECT 1; ROLLBACK TO nowhere; COMMIT",
+            "LOCK nowhere; SELECT 1",
+            "DISCARD ALL",
+            "SAVEPOINT 1",
+            "SELECT 1",
+            "",
+        ] {
+            s.query(A, "BEGIN").await;
+            s.run(
+                A,
+                &[parse("", bound), bind("", "", &[]), execute("", 1), sync()],
+            )
+            .await;
+            s.run(A, &[&run("SAVEPOINT x")[..], &close()].concat())
+                .await;
+            s.query(A, failing).await;
+            s.run(A, &[execute("", 1), sync()]).await;
+            s.query(A, "SELECT 'refused'; SELECT 1").await;
+            s.run(A, &[execute("", 1), sync()]).await;
+            s.run(A, &[&run("ROLLBACK TO x")[..], &close()].concat())
+                .await;
+            s.run(A, &[execute("", 1), sync()]).await;
+            s.query(A, "ROLLBACK").await;
+            s.run(A, &[execute("", 1), sync()]).await;
+        }
+    })
+    .await;
+}

@@ -200,6 +200,9 @@ impl Server {
         self.script = Statement::all(&sql).into();
         self.several = self.script.len() > 1;
         self.start();
+        if !self.script.is_empty() {
+            self.forget_unrunnable_portal();
+        }
         if self.script.contains(&Statement::Nonsense) {
             return error("42601", "syntax error");
         }
@@ -208,8 +211,6 @@ impl Server {
                 self.commit()?;
             }
             self.put(b'I', b"");
-        } else {
-            self.portals.remove(&Bytes::new());
         }
         self.run_script()
     }
@@ -221,6 +222,7 @@ impl Server {
                 self.transaction = Transaction::ImplicitBlock;
             }
             self.refuse_if_failed(&statement)?;
+            self.open_portal_of_query(statement.clone());
             if let Statement::List(session) = statement {
                 self.describe_row();
                 for number in self.numbers(session) {
@@ -244,6 +246,7 @@ impl Server {
 
     /// A statement of a script is told to have succeeded only when what ends with it has ended well.
     fn end_statement(&mut self, statement: &Statement, tag: &str) -> Outcome {
+        self.portals.remove(&Bytes::new());
         let is_implicit = matches!(
             self.transaction,
             Transaction::Started | Transaction::ImplicitBlock

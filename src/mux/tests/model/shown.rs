@@ -55,6 +55,9 @@ impl Shown {
                 self.marked.contains(&(b'P', portal))
             }
             frontend::QUERY | frontend::FUNCTION_CALL | frontend::SYNC => {
+                if message.tag() == frontend::QUERY {
+                    self.set((b'P', Bytes::new()), false);
+                }
                 self.now = Shows::Idle;
                 return false;
             }

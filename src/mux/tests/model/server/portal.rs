@@ -36,6 +36,29 @@ impl Server {
         Ok(())
     }
 
+    /// A Query has come. If it fails, a real server still has an unnamed portal of before that it didn't come to replace. Of
+    /// one that the multiplexer runs itself that can't be told, and it says that there is none.
+    pub(super) fn forget_unrunnable_portal(&mut self) {
+        let unnamed = self.portals.get(&b""[..]);
+        if unnamed.is_some_and(|portal| portal.statement.is_answered()) {
+            self.portals.remove(&b""[..]);
+        }
+    }
+
+    /// A statement of a Query is run in the unnamed portal, which stays if that fails, and can't be run. A real server has
+    /// one then even if there was none before, but the multiplexer says that there is none.
+    pub(super) fn open_portal_of_query(&mut self, statement: Statement) {
+        let level = self.savepoints.len();
+        if let Some(portal) = self.portals.get_mut(&b""[..]) {
+            *portal = Portal {
+                statement,
+                rows: Vec::new(),
+                level,
+                is_done: true,
+            };
+        }
+    }
+
     pub(super) fn portal(&mut self, name: &Bytes) -> Result<&mut Portal, Report> {
         match self.portals.get_mut(name) {
             Some(portal) => Ok(portal),

@@ -117,6 +117,19 @@ impl Statement {
         )
     }
 
+    /// The multiplexer answers it, and no server is asked to run it.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(
+            self,
+            Self::Begin
+                | Self::Commit { .. }
+                | Self::Rollback { .. }
+                | Self::Listen(_)
+                | Self::UnlistenAll
+                | Self::Notify { selects: false, .. }
+        )
+    }
+
     pub(super) fn controls_transactions(&self) -> bool {
         matches!(
             self,
