@@ -472,6 +472,11 @@ impl Standing {
     pub(crate) fn is_failed(&self) -> bool {
         matches!(&self.block, Block::Open(open) if open.failed)
     }
+
+    /// The same of a block that the backend has seen nothing of, and would therefore run what comes next.
+    pub(crate) fn is_failed_unseen(&self) -> bool {
+        self.is_failed() && !self.holds_backend()
+    }
 }
 
 impl Transaction {

@@ -93,6 +93,8 @@ pub(super) enum Reader {
     Refusal(Message),
     /// The same for a COMMIT, which ends the block.
     FailedCommit(Message),
+    /// The same for a block of which the client knows that it has failed: swallowed.
+    Failure,
 }
 
 /// What a backend message does to the step that it belongs to.

@@ -59,7 +59,9 @@ impl Mux {
         }
         let expected = last.expected();
         let under_way = self.flights.iter().filter(|flight| !flight.is_void);
-        !expected.holds_backend()
+        // A block that has failed says so first, which must not be all that is void.
+        session.block.status() != b'E'
+            && !expected.holds_backend()
             && !self.settings.needs_handover(id)
             && self.recorder.origin(id) != Origin::Own
             && self.faults.is_empty()

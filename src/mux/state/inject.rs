@@ -149,6 +149,14 @@ impl Mux {
         flight.expect(Request::Execute, Reader::Refusal(error));
     }
 
+    /// Makes the backend see that the block has failed, so that it takes nothing but its end.
+    pub(super) fn send_failure(&mut self, flight: &mut Flight) {
+        self.start(flight);
+        self.run_own(flight, own::REFUSE, || Reader::Failure);
+        self.put(&to_backend::sync());
+        flight.expect(Request::Sync, Reader::Failure);
+    }
+
     /// Whether deferred constraints must be checked before this takes effect.
     pub(super) fn needs_check(&self, command: &Command, standing: &Standing) -> bool {
         matches!(command, Command::Commit { .. })

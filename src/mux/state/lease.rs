@@ -19,6 +19,7 @@ impl Mux {
             self.queue.push_back(id);
         }
         self.grant();
+        self.refuse_in_failed_block(id);
     }
 
     pub(super) fn grant(&mut self) {
@@ -94,6 +95,9 @@ impl Mux {
             flight.tables.clone_from(&session.tables);
             flight.executed = Executed::Anything;
             flight.alone = true;
+        }
+        if flight.standing.is_failed_unseen() {
+            self.send_failure(&mut flight);
         }
         self.flights.push_back(flight);
         self.pump(id);

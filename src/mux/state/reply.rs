@@ -272,6 +272,7 @@ impl Mux {
                 self.lose(report::guard_failed(&text, &sql));
                 return Ok(());
             }
+            Reader::Failure => None,
             Reader::Check { .. } if flight.failed => None,
             Reader::Check { commit } => {
                 if *commit {
@@ -451,6 +452,8 @@ impl Mux {
             Reader::Fence => {}
             // The failure was to be expected, and is undone by what follows.
             Reader::Proof => flight.failed = false,
+            // It was told long ago.
+            Reader::Failure => flight.failed = false,
             // The end of a check.
             _ => {
                 let after = flight.after_check.take();

@@ -83,9 +83,7 @@ impl Mux {
                 })
             );
         flight.script = Some(script);
-        // A block that failed before anything reached the backend runs nothing there.
-        let is_known = !flight.standing.is_failed() || flight.standing.holds_backend();
-        if (is_cut || is_refused) && is_known {
+        if is_cut || is_refused {
             return self.send_proof(flight, &sql);
         }
         self.run_script(flight, session);

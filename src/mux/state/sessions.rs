@@ -8,7 +8,7 @@ use crate::mux::control;
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, frontend, to_session};
 use crate::mux::report;
-use crate::mux::session::{Phase, SessionId};
+use crate::mux::session::{Phase, Session, SessionId};
 use crate::mux::shape;
 use crate::mux::split;
 
@@ -108,7 +108,7 @@ impl Mux {
                     &self.deferral,
                     self.denies_levels,
                 ) else {
-                    return self.refuse_in_failed_block(id, &standing);
+                    return false;
                 };
                 if let Some(command) = &command
                     && (self.errand(id, command, &standing).is_some()
@@ -161,20 +161,10 @@ impl Mux {
                     }
                 }
             }
-            _ => return self.refuse_in_failed_block(id, &standing),
+            _ => return false,
         }
         self.ready(id);
         true
-    }
-
-    /// Refuses a batch in a block that has failed before the backend was sent anything of it, which would run the batch.
-    fn refuse_in_failed_block(&mut self, id: SessionId, standing: &Standing) -> bool {
-        let is_refused =
-            standing.is_failed() && !standing.holds_backend() && !self.batch_ends_block(id);
-        if is_refused {
-            self.refuse_batch(id, &block::aborted());
-        }
-        is_refused
     }
 
     /// A driver closes its statements one by one when they are dropped. That needs no round trip and no lease: the Close
@@ -208,32 +198,17 @@ impl Mux {
         true
     }
 
-    /// Whether a batch begins with a COMMIT or ROLLBACK, behind which everything is run.
-    fn batch_ends_block(&self, id: SessionId) -> bool {
+    /// Where it would have to wait for that, a session isn't told by the backend that its block has failed.
+    pub(super) fn refuse_in_failed_block(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id) else {
-            return false;
+            return;
         };
-        let scs = session.standard_conforming_strings();
-        let ends_block = session.batch().find_map(|message| {
-            let mut fields = message.fields();
-            match message.tag() {
-                frontend::QUERY => {
-                    let sql = fields.string()?;
-                    let first = split::statements(&sql, scs).into_iter().next()?;
-                    Some(Command::of(&sql[first], scs).ends_block())
-                }
-                frontend::PARSE => {
-                    let (_name, sql) = (fields.string()?, fields.string()?);
-                    Some(only_command(&sql, scs).ends_block())
-                }
-                frontend::BIND => {
-                    let (_portal, name) = (fields.string()?, fields.string()?);
-                    Some(session.statements.get(&name)?.command.ends_block())
-                }
-                _ => None,
-            }
-        });
-        ends_block.unwrap_or(false)
+        let is_waiting = matches!(session.phase, Phase::Waiting { .. });
+        if is_waiting && session.block.status() == b'E' && !ends_block(session) {
+            self.queue.retain(|&waiting| waiting != id);
+            self.refuse_batch(id, &block::aborted());
+            self.advance(id);
+        }
     }
 
     pub(super) fn ready(&mut self, id: SessionId) {
@@ -353,4 +328,29 @@ impl Mux {
             self.guard = standing.guard;
         }
     }
+}
+
+/// Whether a session's batch begins with a COMMIT or ROLLBACK, behind which everything is run.
+fn ends_block(session: &Session) -> bool {
+    let scs = session.standard_conforming_strings();
+    let ends_block = session.batch().find_map(|message| {
+        let mut fields = message.fields();
+        match message.tag() {
+            frontend::QUERY => {
+                let sql = fields.string()?;
+                let first = split::statements(&sql, scs).into_iter().next()?;
+                Some(Command::of(&sql[first], scs).ends_block())
+            }
+            frontend::PARSE => {
+                let (_name, sql) = (fields.string()?, fields.string()?);
+                Some(only_command(&sql, scs).ends_block())
+            }
+            frontend::BIND => {
+                let (_portal, name) = (fields.string()?, fields.string()?);
+                Some(session.statements.get(&name)?.command.ends_block())
+            }
+            _ => None,
+        }
+    });
+    ends_block.unwrap_or(false)
 }

@@ -1,7 +1,7 @@
 //! Transaction control where an application may write it: unmatched, nested, chained, in strings of several statements.
 
 use crate::stage::{A, B, same};
-use crate::wire::query;
+use crate::wire::{bind, close_statement, execute, flush, parse, query, sync};
 
 #[tokio::test]
 async fn unmatched_control_warns_or_fails_as_ever() {
@@ -103,6 +103,64 @@ async fn a_block_that_fails_before_anything_ran_in_it() {
     })
     .await;
 }
+
+/// Between the failure and the end of such a block nothing is sent that the server would have to see.
+#[tokio::test]
+async fn a_block_that_failed_before_anything_ran_in_it_stays_failed() {
+    same(async |s| {
+        let insert = || [parse("", INSERT), bind("", "", &[]), execute("", 0)];
+        let roll_back = || [parse("r", "ROLLBACK"), bind("", "r", &[]), execute("", 0)];
+        for messages in [
+            vec![parse("p", "ROLLBACK"), sync()],
+            [&insert()[..], &roll_back(), &[sync()]].concat(),
+            [&roll_back()[..], &insert(), &[sync()]].concat(),
+            vec![
+                parse("c", "COMMIT"),
+                flush(),
+                bind("", "c", &[]),
+                execute("", 0),
+                sync(),
+            ],
+            vec![query(
+                "ROLLBACK; INSERT INTO t(v) VALUES ('after'); SELECT v FROM t",
+            )],
+            vec![query("COMMIT; SELECT v FROM t")],
+            vec![query("ROLLBACK TO nowhere")],
+            vec![query("ROLLBACK AND CHAIN; SELECT v FROM t")],
+            vec![query("INSERT INTO t(v) VALUES ('never'); ROLLBACK")],
+            vec![
+                query("ROLLBACK; BEGIN; SELECT 1; SELECT 1/0"),
+                query("ROLLBACK; SELECT 2"),
+            ],
+        ] {
+            s.query(A, "BEGIN").await;
+            s.query(A, "DISCARD ALL").await;
+            for message in messages {
+                let is_answered = matches!(message.frame[0], b'Q' | b'S');
+                s.send(A, &[message]).await;
+                if is_answered {
+                    s.ready(A).await;
+                }
+            }
+            s.query(A, INSERT).await;
+            s.query(A, "COMMIT").await;
+            s.run(
+                A,
+                &[
+                    close_statement("r"),
+                    close_statement("c"),
+                    close_statement("p"),
+                    sync(),
+                ],
+            )
+            .await;
+            s.query(B, "SELECT v FROM t; DELETE FROM t").await;
+        }
+    })
+    .await;
+}
+
+const INSERT: &str = "INSERT INTO t(v) VALUES ('never')";
 
 #[tokio::test]
 async fn a_commit_in_a_string_ends_the_implicit_transaction() {
