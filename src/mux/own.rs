@@ -11,6 +11,8 @@ use super::message::{Message, to_backend};
 pub(super) const SAVEPOINT: &str = "actix_shareddb";
 const NESTED: &str = "actix_shareddb_nested";
 
+/// Stands before the names of the multiplexer's statements.
+pub(super) const STATEMENTS: &str = "~0~";
 const BEGIN: &[u8] = b"~0~begin";
 const RELEASE: &[u8] = b"~0~release";
 const SET: &[u8] = b"~0~savepoint";

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::belongings::mentions;
 use super::command::IsolationLevel;
 use super::message::Message;
 use super::message::to_session::Report;
+use super::own;
 use super::session::Session;
 use super::value::Name;
 
@@ -21,6 +23,7 @@ const QUERY_CANCELED: &str = "57014";
 const PROTOCOL_VIOLATION: &str = "08P01";
 const INVALID_SAVEPOINT_SPECIFICATION: &str = "3B001";
 const RESERVED_NAME: &str = "42939";
+const INVALID_SQL_STATEMENT_NAME: &str = "26000";
 const INTERNAL_ERROR: &str = "XX000";
 const WARNING: &str = "01000";
 
@@ -183,6 +186,29 @@ pub(super) fn guard_failed(text: &[u8], statement: &str) -> Report {
     .detail(format!(
         "The server said: {}; it happened before: {statement}",
         String::from_utf8_lossy(text)
+    ))
+}
+
+/// Whether the backend doesn't know one of the multiplexer's own statements any more.
+pub(super) fn is_own_statement_gone(error: &Message) -> bool {
+    let field = |code| error.error_field(code).unwrap_or_default();
+    field(b'C') == INVALID_SQL_STATEMENT_NAME && mentions(&field(b'M'), own::STATEMENTS.as_bytes())
+}
+
+/// Nor any of the clients'.
+pub(super) fn statements_gone(last: &[u8]) -> Report {
+    Report::fatal(
+        INVALID_TRANSACTION_STATE,
+        "the shared transaction is lost: its connection's prepared statements are gone",
+    )
+    .detail(format!(
+        "DEALLOCATE ALL within a function or a DO block drops those of all clients and of the multiplexer itself. It was run \
+         by this statement, or by an earlier one of the same block: {}",
+        sql(last)
+    ))
+    .hint(needs_database!(
+        "As a statement of its own DEALLOCATE ALL drops what its client has prepared, and nothing else. Within a function it \
+         needs a database of its own."
     ))
 }
 

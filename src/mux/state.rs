@@ -100,6 +100,8 @@ pub(crate) struct Mux {
     flights: VecDeque<Box<Flight>>,
     /// A cancel is on its way, so nothing is sent to the backend.
     canceling: bool,
+    /// What was run by the last batch that is over.
+    ran: Bytes,
     /// What the backend shows is the client's of the flight before, as [`Flight::shows_client`] has it.
     shows_client: bool,
     /// Since when the backend has had nothing to do.
@@ -162,6 +164,7 @@ impl Mux {
             queue: VecDeque::new(),
             flights: VecDeque::new(),
             canceling: false,
+            ran: Bytes::new(),
             shows_client: false,
             idle_since: None,
             heard: now,

@@ -138,6 +138,54 @@ async fn a_backend_that_dies_amid_a_statement_is_told_to_who_waits_for_it() {
     .await;
 }
 
+/// Those of all clients are gone then, and what moves the savepoints as well.
+#[tokio::test]
+async fn who_drops_the_prepared_statements_of_all_is_named_to_all() {
+    for (drops, named) in [
+        (&["DO 'BEGIN DEALLOCATE ALL; END'"][..], "DO 'BEGIN"),
+        (&["SELECT deallocate()"], "SELECT deallocate()"),
+        (
+            &["BEGIN", "SELECT deallocate()", "SELECT 'more'", "COMMIT"],
+            "SELECT 'more'",
+        ),
+        // What it violates is looked for at its end.
+        (
+            &["INSERT INTO child VALUES (1, 1); SELECT deallocate()"],
+            "SELECT deallocate()",
+        ),
+    ] {
+        Database::with(SCHEMA, async |database| {
+            let function = "CREATE FUNCTION deallocate() RETURNS void LANGUAGE plpgsql AS 'BEGIN DEALLOCATE ALL; END'";
+            database.observer.batch_execute(function).await.unwrap();
+            let transaction = database.open().await;
+            let mut stage = Stage::shared(database, &transaction);
+            stage.query(B, "INSERT INTO t(v) VALUES ('b')").await;
+            for sql in drops {
+                stage.query(A, sql).await;
+            }
+            stage.query(A, "SELECT 'next'").await;
+            stage.ready(B).await;
+            for session in ["A", "B"] {
+                let told = format!(
+                    "{session} < ErrorResponse FATAL 25000 \"the shared transaction is lost: its connection's prepared \
+                     statements are gone\""
+                );
+                let told = stage
+                    .transcript
+                    .iter()
+                    .any(|line| line.starts_with(&told) && line.contains(named));
+                assert!(told, "{session}:\n{}", stage.transcript.join("\n"));
+            }
+            let error = transaction
+                .rollback()
+                .await
+                .expect_err("there is nothing left to roll back");
+            assert!(chain(&error).contains("DEALLOCATE ALL"), "{error:?}");
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn what_still_runs_at_the_end_is_cancelled() {
     Database::with(SCHEMA, async |database| {

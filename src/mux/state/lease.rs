@@ -121,6 +121,7 @@ impl Mux {
         let holds = flight.standing.holds_backend();
         if let Some(session) = self.sessions.get_mut(&id) {
             session.block = flight.standing.block;
+            self.ran = session.last_sql.clone();
             if session.phase == Phase::Running {
                 session.phase = Phase::Ready;
             }

@@ -261,6 +261,16 @@ impl Mux {
         let Some(Step::Reply { to, reader }) = flight.steps.front() else {
             return Err(unexpected(message, "nothing is awaited"));
         };
+        if !matches!(reader, Reader::Client) && report::is_own_statement_gone(message) {
+            // A check stands in the same batch, unless it is that of a COMMIT by itself.
+            let last = match reader {
+                Reader::Check { commit: false } => self.running_sql().map(Bytes::from),
+                _ => None,
+            };
+            let last = last.unwrap_or_else(|| self.ran.clone());
+            self.lose(report::statements_gone(&last));
+            return Ok(());
+        }
         let synced = to.is_synced();
         let parses = matches!(to, Request::Parse | Request::Bind);
         let mut warning = None;
