@@ -5,12 +5,14 @@
 //! message of their own: a session's BEGIN or COMMIT that is answered here takes its turn in the same queue, and is
 //! skipped by an error before it just as the backend would have skipped it.
 
+mod script;
 mod undo;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+pub(super) use self::script::{AfterCheck, Effect, Part, Script};
 use self::undo::Undo;
 pub(super) use self::undo::{Nameable, Named};
 use super::block::{Block, Executed, Standing};
@@ -19,12 +21,10 @@ use super::command::{Command, OnCommit};
 use super::held::Held;
 use super::message::to_session::Report;
 use super::message::{Message, backend};
-use super::naming::Naming;
 use super::on_commit::Table;
 use super::redirect::Trial;
-use super::rewrite::{Replacement, Shifts};
+use super::rewrite::Shifts;
 use super::session::{Prepared, Session, SessionId};
-use super::settings::Change;
 
 /// What must happen next in a flight.
 #[derive(Debug)]
@@ -149,86 +149,6 @@ impl Request {
     }
 }
 
-/// A simple query that is run part by part, because it holds transaction control.
-#[derive(Debug)]
-pub(super) struct Script {
-    pub(super) text: Bytes,
-    pub(super) parts: VecDeque<Part>,
-    /// The string holds more than one statement, which PostgreSQL runs as an implicit transaction block.
-    pub(super) several: bool,
-    /// What is sent in other words than the client's, in order.
-    pub(super) replacements: Vec<Replacement>,
-    /// What its statements do that is to be kept in mind, each with the statement's number.
-    pub(super) effects: VecDeque<(usize, Effect)>,
-    /// What running all of them means for the standing savepoint.
-    pub(super) executed: Executed,
-    /// How many statements have succeeded.
-    pub(super) completed: usize,
-}
-
-impl Script {
-    /// One of its statements has succeeded.
-    pub(super) fn complete(&mut self) -> Option<Effect> {
-        let number = self.completed;
-        self.completed += 1;
-        if self.effects.front()?.0 > number {
-            return None;
-        }
-        self.effects.pop_front().map(|(_, effect)| effect)
-    }
-
-    /// What is replaced in this part of the text.
-    pub(super) fn replacements_in(&self, part: &std::ops::Range<usize>) -> &[Replacement] {
-        let before = |end| {
-            self.replacements
-                .partition_point(|replacement| replacement.range.start < end)
-        };
-        &self.replacements[before(part.start)..before(part.end)]
-    }
-
-    /// The backend runs all of it at once, and needs nothing more from anybody meanwhile.
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(
-            self.parts.as_slices(),
-            (
-                [Part::Statements {
-                    copies_in: false,
-                    ..
-                }],
-                []
-            )
-        ) && self.effects.is_empty()
-    }
-}
-
-/// What a statement does that is to be kept in mind when it has succeeded.
-#[derive(Debug)]
-pub(super) enum Effect {
-    Names(Naming),
-    Creates(Table),
-    /// Declares a cursor WITH HOLD.
-    Holds(Vec<u8>),
-    /// Closes a cursor.
-    Closes(Vec<u8>),
-}
-
-/// A run of statements that goes to the backend as it is, or one that is looked at.
-#[derive(Debug)]
-pub(super) enum Part {
-    Statements {
-        range: std::ops::Range<usize>,
-        copies_in: bool,
-        queries: bool,
-        changes: Vec<Change>,
-    },
-    Control {
-        range: std::ops::Range<usize>,
-        command: Command,
-        queries: bool,
-        changes: Vec<Change>,
-    },
-}
-
 /// What a cancel finds on its way to what a client runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -236,19 +156,6 @@ pub(crate) enum Reach {
     Open,
     /// A prologue that has not been answered. When the backend shows a statement without its mark, it is past it.
     Guarded,
-}
-
-/// What a script goes on with when something of ours has been answered.
-#[derive(Debug)]
-pub(super) enum AfterCheck {
-    /// The deferred constraints hold, and the script is at its end.
-    EndOfScript,
-    /// The deferred constraints hold, and this may take effect.
-    Control(Command),
-    /// The next part was to come late, and may be run.
-    Delay,
-    /// The whole text has been parsed, with this error, and nothing of it has been run yet.
-    Proof { error: Option<Message> },
 }
 
 /// One batch under way: what its session sent, and what the backend has yet to answer.
