@@ -1,6 +1,6 @@
 //! The errors that a session gets from the multiplexer itself: what happened, who holds what, what to do.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::belongings::mentions;
 use super::command::IsolationLevel;
@@ -39,6 +39,16 @@ macro_rules! needs_database {
 }
 pub(super) use needs_database;
 
+/// A hint of what a holder of the lease should do, which may also need more time for it.
+macro_rules! or_wait {
+    ($hint:literal) => {
+        concat!(
+            $hint,
+            " If the holder is merely slow, raise Config::idle_in_transaction_timeout."
+        )
+    };
+}
+
 /// A statement as it is quoted in an error: on one line, and not too long.
 pub(super) fn sql(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
@@ -50,14 +60,26 @@ pub(super) fn sql(text: &[u8]) -> String {
     words
 }
 
-/// A session waited for a holder that sat idle in its block.
+/// What the holder of the lease sits idle in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    Block,
+    /// It was asked for data.
+    Copy,
+    /// It has sent no Sync.
+    Pipeline,
+}
+
+/// A session waited for a holder that sat idle.
 pub(super) fn lease_timeout(
     waiter: Option<&Session>,
     holder: Option<&Session>,
+    (idle, in_block): (Idle, bool),
     idle_since: Option<Instant>,
     now: Instant,
 ) -> Report {
-    let idle = idle_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    let seconds = |since| now.saturating_duration_since(since).as_secs_f64();
+    let idle_for = idle_since.map_or(0.0, seconds);
     let waits = waiter.map_or_else(String::new, |session| {
         let text = session
             .batch()
@@ -69,28 +91,47 @@ pub(super) fn lease_timeout(
         )
     });
     let holds = holder.map_or_else(String::new, |session| {
-        let begun = session
-            .begun
-            .map_or(idle, |begun| now.saturating_duration_since(begun));
-        format!(
-            "{} has held it for {:.1} s, since: {}; its last statement was: {}; idle for {:.1} s",
-            describe(session),
-            begun.as_secs_f64(),
+        let (name, last) = (describe(session), sql(&session.last_sql));
+        let (begun, begin) = (
+            session.begun.map_or(idle_for, seconds),
             sql(&session.begin_sql),
-            sql(&session.last_sql),
-            idle.as_secs_f64(),
-        )
+        );
+        match (idle, in_block) {
+            (Idle::Block, _) => format!(
+                "{name} has held it for {begun:.1} s, since: {begin}; its last statement was: {last}; idle for {idle_for:.1} s",
+            ),
+            (_, true) => format!(
+                "{name} is at: {last}; idle for {idle_for:.1} s, in a block begun {begun:.1} s ago with: {begin}"
+            ),
+            (_, false) => format!("{name} is at: {last}; idle for {idle_for:.1} s"),
+        }
     });
-    Report::error(
-        LOCK_NOT_AVAILABLE,
-        "another session sits idle in its transaction block, for which this one waits in vain",
-    )
-    .detail(format!("{waits}\n{holds}"))
-    .hint(
-        "In a shared transaction, blocks of several sessions exclude each other. Commit or roll back the block before a \
-         second client is used, or run the statement on the client that holds the block. If the holder is merely slow, \
-         raise Config::idle_in_transaction_timeout.",
-    )
+    let (text, hint) = match idle {
+        Idle::Block => (
+            "another session sits idle in its transaction block, for which this one waits in vain",
+            or_wait!(
+                "In a shared transaction, blocks of several sessions exclude each other. Commit or roll back the block \
+                 before a second client is used, or run the statement on the client that holds the block."
+            ),
+        ),
+        Idle::Copy => (
+            "another session sits idle in its COPY FROM STDIN, for which this one waits in vain",
+            or_wait!(
+                "All sessions share one connection, which takes nothing but the COPY's data until that ends. Finish the \
+                 COPY, or give it up, before a second client is used."
+            ),
+        ),
+        Idle::Pipeline => (
+            "another session sits idle in its pipeline, for which this one waits in vain",
+            or_wait!(
+                "All sessions share one connection, on which it has begun a transaction with messages that no Sync ends. \
+                 Send the Sync before a second client is used."
+            ),
+        ),
+    };
+    Report::error(LOCK_NOT_AVAILABLE, text)
+        .detail(format!("{waits}\n{holds}"))
+        .hint(hint)
 }
 
 pub(super) fn first_sql(session: &Session, message: &Message) -> Option<bytes::Bytes> {
@@ -202,7 +243,7 @@ pub(super) fn statements_gone(last: &[u8]) -> Report {
         "the shared transaction is lost: its connection's prepared statements are gone",
     )
     .detail(format!(
-        "DEALLOCATE ALL within a function or a DO block drops those of all clients and of the multiplexer itself. It was run \
+        "DEALLOCATE ALL within a function or a DO block drops those of all clients and of this crate itself. It was run \
          by this statement, or by an earlier one of the same block: {}",
         sql(last)
     ))

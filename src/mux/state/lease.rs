@@ -5,7 +5,7 @@ use crate::mux::block::{Block, Executed, Guard, Standing};
 use crate::mux::flight::Flight;
 use crate::mux::message::frontend;
 use crate::mux::message::to_session::Report;
-use crate::mux::report;
+use crate::mux::report::{self, Idle};
 use crate::mux::session::{Phase, SessionId};
 
 impl Mux {
@@ -152,9 +152,17 @@ impl Mux {
     pub(super) fn lease_report(&self, id: SessionId) -> Report {
         let waiter = self.sessions.get(&id);
         let holder = self.lease.and_then(|holder| self.sessions.get(&holder));
+        let flight = self.flights.front();
+        let idle = match flight {
+            Some(flight) if flight.copying => Idle::Copy,
+            Some(_) => Idle::Pipeline,
+            None => Idle::Block,
+        };
+        let in_block = flight.is_none_or(|flight| flight.standing.is_open());
         report::lease_timeout(
             waiter.map(Box::as_ref),
             holder.map(Box::as_ref),
+            (idle, in_block),
             self.idle_since,
             self.now,
         )

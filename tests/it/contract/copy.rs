@@ -1,5 +1,7 @@
 //! COPY, good and failing, wherever it may stand.
 
+use std::time::Duration;
+
 use crate::stage::{A, B, C, same, shared_only};
 use crate::wire::{
     Frontend, bind, copy_data, copy_done, copy_fail, execute, flush, parse, query, sync,
@@ -391,4 +393,30 @@ async fn a_message_behind_the_bad_data_of_a_copy_is_answered() {
         s.ready(A).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_idle_copy_is_told_that_it_is_one() {
+    let transcript = shared_only(
+        |config| config.idle_in_transaction_timeout(Duration::from_millis(100)),
+        async |s| {
+            s.send(A, &[query(IN)]).await;
+            s.until(A, b'G').await;
+            s.query(B, "SELECT count(*) FROM audit").await;
+            s.run(A, &[copy_data("one\n"), copy_done()]).await;
+            s.query(B, "SELECT count(*) FROM audit").await;
+        },
+    )
+    .await;
+    let told = "B < ErrorResponse ERROR 55P03 \"another session sits idle in its COPY FROM STDIN, for which this one waits in \
+                vain\" detail \"session 2 (it) waits with: SELECT count(*) FROM audit\\nsession 1 (it) is at: COPY audit FROM \
+                STDIN; idle for ";
+    assert!(
+        transcript.iter().any(|line| line.starts_with(told)),
+        "{transcript:#?}"
+    );
+    assert!(
+        transcript.contains(&"B < DataRow \"1\"".to_owned()),
+        "{transcript:#?}"
+    );
 }
