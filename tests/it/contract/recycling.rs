@@ -152,6 +152,10 @@ async fn close_all_closes_a_sessions_own_cursors() {
     .await;
 }
 
+/// Those of the scenario's own database: other tests take some, too.
+const ADVISORY_LOCKS: &str = "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid \
+     WHERE locktype = 'advisory' AND datname = current_database()";
+
 #[tokio::test]
 async fn temporary_tables_and_advisory_locks_are_given_up_by_their_only_owner() {
     same(async |s| {
@@ -161,17 +165,9 @@ async fn temporary_tables_and_advisory_locks_are_given_up_by_their_only_owner() 
         s.query(B, CLEAN).await;
         s.query(B, "DISCARD ALL").await;
         s.query(A, "SELECT count(*) FROM mine").await;
-        s.query(
-            A,
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
-        )
-        .await;
+        s.query(A, ADVISORY_LOCKS).await;
         s.query(A, CLEAN).await;
-        s.query(
-            A,
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
-        )
-        .await;
+        s.query(A, ADVISORY_LOCKS).await;
         s.query(A, "SELECT count(*) FROM mine").await;
         s.query(A, "CREATE TEMP TABLE mine (a int)").await;
         s.run(A, &once("SELECT pg_advisory_unlock_all()")).await;
@@ -182,11 +178,7 @@ async fn temporary_tables_and_advisory_locks_are_given_up_by_their_only_owner() 
         )
         .await;
         s.ready(A).await;
-        s.query(
-            A,
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
-        )
-        .await;
+        s.query(A, ADVISORY_LOCKS).await;
         s.query(A, "SELECT count(*) FROM mine").await;
     })
     .await;
