@@ -6,6 +6,9 @@ pub mod first_suite {}
 #[doc = include_str!("guide/http.md")]
 pub mod http {}
 
+#[doc = include_str!("guide/see_and_steer.md")]
+pub mod see_and_steer {}
+
 #[doc = include_str!("guide/from_zero_to_production.md")]
 pub mod from_zero_to_production {}
 

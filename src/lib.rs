@@ -54,7 +54,8 @@
 //! What needs real commits asks for a database of its own, cloned from the prepared one and dropped at the end: see
 //! [`Isolation`].
 //!
-//! The [`guide`] builds [a first suite](guide::first_suite), and shows how to come from
+//! The [`guide`] builds [a first suite](guide::first_suite), looks at [what was run](guide::see_and_steer) and has
+//! [more of HTTP](guide::http). It shows how to come from
 //! [Zero To Production](guide::from_zero_to_production), [`init_service`](guide::from_init_service),
 //! [`#[sqlx::test]`](guide::from_sqlx_test) and [Django](guide::from_django), and how applications on
 //! [other pools](guide::other_pools) join.
