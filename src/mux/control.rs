@@ -4,6 +4,7 @@
 use super::block::{self, Standing};
 use super::command::{Command, Discard, IsolationLevel};
 use super::deferral::Deferral;
+use super::lexer::Tokens;
 use super::message::to_session::Report;
 use super::value::Name;
 use super::{encoding, modes, notify, own, report, split};
@@ -137,7 +138,7 @@ pub(super) fn opens_pipeline(command: &Command, sql: &[u8], was_open: bool) -> b
         Command::Begin { .. } => was_open,
         Command::Commit { .. } | Command::Rollback { .. } | Command::Discard(Discard::All) => false,
         // An empty text runs nothing.
-        _ => was_open || !split::statements(sql, true).is_empty(),
+        _ => was_open || Tokens::new(sql, true).any(|token| !token.is_symbol(";")),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) enum Step {
     /// What comes next reads or writes, or has tried to.
     Queries,
     /// The client is told this, and what comes next is not affected.
-    Tell(Report),
+    Tell(Box<Report>),
     /// A control statement takes effect, and its client is told.
     Control(Command),
     /// What has been answered up to here is all that the client is told, but for a farewell.
@@ -236,7 +236,8 @@ impl Flight {
     pub(super) fn new(session: SessionId, standing: Standing) -> Self {
         Self {
             session,
-            steps: VecDeque::new(),
+            // What a statement takes that was prepared, and the standing savepoint with it.
+            steps: VecDeque::with_capacity(11),
             ahead: standing.clone(),
             alone: false,
             sent: Vec::new(),
@@ -296,7 +297,7 @@ impl Flight {
         self.steps.push_back(Step::Named(Named {
             what,
             name,
-            previous,
+            previous: previous.map(Box::new),
         }));
     }
 

@@ -259,25 +259,32 @@ impl Fields {
     }
 
     pub(crate) fn byte(&mut self) -> Option<u8> {
-        (!self.0.is_empty()).then(|| self.0.split_to(1)[0])
+        self.0.try_get_u8().ok()
     }
 
     /// A string that ends with a zero byte, without it.
     pub(crate) fn string(&mut self) -> Option<Bytes> {
         let end = self.0.iter().position(|&byte| byte == 0)?;
         let text = self.0.split_to(end);
-        let _zero = self.0.split_to(1);
+        self.0.advance(1);
         Some(text)
     }
 
+    pub(crate) fn skip_string(&mut self) -> Option<()> {
+        let end = self.0.iter().position(|&byte| byte == 0)?;
+        self.skip(end + 1)
+    }
+
     pub(crate) fn short(&mut self) -> Option<u16> {
-        let bytes = self.take(2)?;
-        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+        self.0.try_get_u16().ok()
     }
 
     pub(crate) fn int(&mut self) -> Option<i32> {
-        let bytes = self.take(4)?;
-        Some(i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        self.0.try_get_i32().ok()
+    }
+
+    pub(crate) fn skip(&mut self, length: usize) -> Option<()> {
+        (length <= self.0.len()).then(|| self.0.advance(length))
     }
 
     /// The values of a Bind's parameters, from their format codes on; `None` is NULL.

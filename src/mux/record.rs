@@ -78,6 +78,7 @@ pub(crate) struct Recorder {
     size: usize,
     next: u64,
     dropped: u64,
+    last_tag: Bytes,
     /// Those of a session's batch that weren't answered yet.
     under_way: BTreeMap<SessionId, VecDeque<Statement>>,
     origins: BTreeMap<SessionId, Origin>,
@@ -194,7 +195,11 @@ impl Recorder {
 
     /// The first of the session's statements that are under way has succeeded, with this command tag.
     pub(super) fn completed(&mut self, id: SessionId, tag: &[u8], now: Instant) {
-        let answer = Answer::Complete(Bytes::copy_from_slice(tag));
+        // Most are like the one before.
+        if self.last_tag != tag {
+            self.last_tag = Bytes::copy_from_slice(tag);
+        }
+        let answer = Answer::Complete(self.last_tag.clone());
         let Some(under_way) = self.under_way.get_mut(&id) else {
             return;
         };

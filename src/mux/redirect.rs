@@ -84,9 +84,9 @@ pub(crate) fn default_modes() -> String {
 pub(super) fn modes(modes: Characteristics) -> impl Iterator<Item = (String, &'static str)> {
     let deferrable = modes.deferrable.map(|mode| if mode { "on" } else { "off" });
     let values = [modes.isolation.map(IsolationLevel::name), deferrable];
-    let placeholders = MODES.map(|mode| format!("{PREFIX}{mode}"));
-    let modes = placeholders.into_iter().zip(values);
-    modes.filter_map(|(placeholder, value)| Some((placeholder, value?)))
+    let asked = MODES.into_iter().zip(values);
+    let asked = asked.filter_map(|(mode, value)| Some((mode, value?)));
+    asked.map(|(mode, value)| (format!("{PREFIX}{mode}"), value))
 }
 
 /// Whether a setting is the placeholder of a mode.

@@ -12,7 +12,7 @@ use super::command::{Command, Discard};
 use super::garbage::Garbage;
 use super::held::Held;
 use super::message::to_session::Report;
-use super::message::{Message, frontend, to_session};
+use super::message::{self, Message, backend, frontend, to_session};
 use super::modes;
 use super::notify::Mailbox;
 use super::on_commit::Table;
@@ -217,9 +217,13 @@ impl Session {
     }
 
     pub(super) fn send(&mut self, message: &Message) {
-        if !self.gone || self.farewell.is_some() {
+        if self.is_told() {
             self.outbox.put_slice(message.frame());
         }
+    }
+
+    fn is_told(&self) -> bool {
+        !self.gone || self.farewell.is_some()
     }
 
     /// Tells a client that doesn't keep to the protocol the last that it hears.
@@ -237,7 +241,11 @@ impl Session {
                 self.send(&notification);
             }
         }
-        self.send(&to_session::ready_for_query(status));
+        if self.is_told() {
+            message::write(&mut self.outbox, backend::READY_FOR_QUERY, |body| {
+                body.put_u8(status);
+            });
+        }
     }
 
     /// Another session has notified: says whether the client is told at once, which it isn't in a transaction.
@@ -385,7 +393,7 @@ impl Session {
 
     /// Portals end with their transaction, which the backend doesn't know to be over.
     pub(super) fn forget_portals(&mut self, garbage: &mut Garbage) {
-        for name in std::mem::take(&mut self.portals).into_keys() {
+        while let Some((name, _)) = self.portals.pop_first() {
             if !name.is_empty() {
                 garbage.close_portal(&self.portal_name(&name));
             }

@@ -24,18 +24,22 @@ pub(super) fn is_sound(message: &Message) -> bool {
 }
 
 fn skip_strings(fields: &mut Fields, count: usize) -> Option<()> {
-    (0..count).try_for_each(|_| fields.string().map(drop))
+    (0..count).try_for_each(|_| fields.skip_string())
 }
 
 /// The types of a Parse's parameters.
 fn skip_types(fields: &mut Fields) -> Option<()> {
-    (0..fields.short()?).try_for_each(|_| fields.int().map(drop))
+    (0..fields.short()?).try_for_each(|_| fields.skip(4))
 }
 
 /// The values of a Bind's parameters, and the formats of the results.
 fn skip_values(fields: &mut Fields) -> Option<()> {
-    fields.values()?;
-    (0..fields.short()?).try_for_each(|_| fields.short().map(drop))
+    (0..fields.short()?).try_for_each(|_| fields.skip(2))?;
+    (0..fields.short()?).try_for_each(|_| match usize::try_from(fields.int()?) {
+        Ok(length) => fields.skip(length),
+        Err(_) => Some(()),
+    })?;
+    (0..fields.short()?).try_for_each(|_| fields.skip(2))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl<S: BackendStream> AsyncRead for SessionStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let id = this.id;
-        let mut awaits = false;
+        let (mut awaits, mut waits) = (false, false);
         loop {
             let ready = this.driver.with(|shared| {
                 let is_busy = shared.mux.is_busy(id);
@@ -47,6 +47,7 @@ impl<S: BackendStream> AsyncRead for SessionStream<S> {
                 if !client.is_readable() {
                     client.reader = Some(context.waker().clone());
                     awaits = is_busy;
+                    waits = shared.mux.is_waiting(id);
                     return Poll::Pending;
                 }
                 let length = client.unread.len().min(buffer.remaining());
@@ -61,7 +62,7 @@ impl<S: BackendStream> AsyncRead for SessionStream<S> {
             if awaits {
                 this.poll_watch(context);
             }
-            if this.poll_timer(context).is_pending() {
+            if this.poll_timer(waits, context).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -101,13 +102,12 @@ impl<S: BackendStream> SessionStream<S> {
         }
     }
 
-    /// Runs while the session waits for its turn; ready when something may have come of it.
+    /// Runs while the session waits for its turn, as it does now or not; ready when something may have come of it.
     ///
     /// The task is woken at the latest after one lease timeout, which is soon enough to look.
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let id = self.id;
+    fn poll_timer(&mut self, waits: bool, context: &mut Context<'_>) -> Poll<()> {
         let period = self.driver.lease_timeout;
-        if !self.driver.look(|mux| mux.is_waiting(id)) {
+        if !waits {
             self.timer = None;
             return Poll::Pending;
         }
@@ -160,10 +160,16 @@ impl<S: BackendStream> AsyncWrite for SessionStream<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let id = this.id;
-        this.driver.with(|shared| shared.drive(Some(id), context));
         // A client that has sent something may not read again before it is woken.
-        while this.poll_timer(context).is_ready() {}
-        Poll::Ready(Ok(()))
+        loop {
+            let waits = this.driver.with(|shared| {
+                shared.drive(Some(id), context);
+                shared.mux.is_waiting(id)
+            });
+            if this.poll_timer(waits, context).is_pending() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,7 +10,7 @@ use crate::mux::session::{Prepared, Session};
 pub(in crate::mux) struct Named {
     pub(in crate::mux) what: Nameable,
     pub(in crate::mux) name: Bytes,
-    pub(in crate::mux) previous: Option<Prepared>,
+    pub(in crate::mux) previous: Option<Box<Prepared>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Named {
             Nameable::Held => return session.held.close(&self.name),
         };
         match self.previous {
-            Some(previous) => names.insert(self.name, previous),
+            Some(previous) => names.insert(self.name, *previous),
             None => names.remove(&self.name),
         };
     }

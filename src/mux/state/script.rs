@@ -260,9 +260,11 @@ impl Mux {
             self.put(&to_backend::sync());
             flight.expect(Request::Sync, Reader::Fence);
         }
-        flight
-            .steps
-            .extend(run.warnings.into_iter().map(Step::Tell));
+        flight.steps.extend(
+            run.warnings
+                .into_iter()
+                .map(|warning| Step::Tell(Box::new(warning))),
+        );
         if run.queries {
             flight.query();
         }

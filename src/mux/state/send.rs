@@ -228,7 +228,11 @@ impl Mux {
             }
             flight.alone = true;
             let warnings = control::warnings(&command, &flight.ahead, several);
-            flight.steps.extend(warnings.into_iter().map(Step::Tell));
+            flight.steps.extend(
+                warnings
+                    .into_iter()
+                    .map(|warning| Step::Tell(Box::new(warning))),
+            );
             if let Some(sql) = self.errand(session.id, &command, &flight.ahead) {
                 self.start(flight);
                 self.send_changes(flight, &changes);
@@ -264,7 +268,11 @@ impl Mux {
         self.start(flight);
         self.send_changes(flight, &changes);
         let warnings = control::warnings(&command, &flight.ahead, several);
-        flight.steps.extend(warnings.into_iter().map(Step::Tell));
+        flight.steps.extend(
+            warnings
+                .into_iter()
+                .map(|warning| Step::Tell(Box::new(warning))),
+        );
         if queries {
             flight.query();
         }
