@@ -1,6 +1,6 @@
 //! Whether a unit costs the same when there are many: `cargo run --release --bin growth`.
 //!
-//! Statements of one test, and sessions at a time. What is printed is microseconds for each, and how many times that of the
+//! Statements of one test, rows of one statement, sessions at a time, and tests of one process. What is printed is microseconds for each, and how many times that of the
 //! first line it is. The same statements are run on a plain connection within BEGIN, in turns with ours.
 //!
 //! Where a client and its server process run, on one processor or on two, is luck that lasts for a connection's life, and
@@ -65,6 +65,39 @@ fn main() {
                 );
             }
         }
+        println!("\nA row of so many that one SELECT returns, microseconds each");
+        println!(
+            "{:>10} {:>10} {:>8} {:>14} {:>8}",
+            "rows", "shared", "", "plain, BEGIN", ""
+        );
+        let mut first = None;
+        for count in [1_000, 10_000, 100_000, 1_000_000] {
+            let sql = format!("SELECT n, 'item ' || n FROM generate_series(1, {count}) n");
+            let (mut of_shared, mut of_plain) = (Vec::new(), Vec::new());
+            for _ in 0..rounds(count / 10) {
+                of_shared.push(shared(&sql, 1).await / f64::from(count));
+                of_plain.push(plain(&sql, 1).await / f64::from(count));
+            }
+            let (shared, plain) = (median(of_shared), median(of_plain));
+            let (s, p) = *first.get_or_insert((shared, plain));
+            println!(
+                "{count:>10} {shared:>10.3} {:>7.2}x {plain:>14.3} {:>7.2}x",
+                shared / s,
+                plain / p
+            );
+        }
+        println!("\nA test of so many one after the other that insert a row, microseconds each");
+        println!("{:>10} {:>10}", "tests", "shared");
+        let mut first = None;
+        for count in [10, 100, 1_000, 10_000] {
+            let mut of_tests = Vec::new();
+            for _ in 0..rounds(count * 10) {
+                of_tests.push(tests(count).await);
+            }
+            let each = median(of_tests);
+            let f = *first.get_or_insert(each);
+            println!("{count:>10} {each:>10.1} {:>7.2}x", each / f);
+        }
         println!("\nA statement of each of so many sessions, microseconds each");
         println!("{:>10} {:>10}", "sessions", "shared");
         let mut first = None;
@@ -100,10 +133,10 @@ async fn repeat(client: &Client, sql: &str, count: u32) -> f64 {
         .await
         .unwrap();
     let statement = client.prepare(sql).await.unwrap();
-    client.execute(&statement, &[]).await.unwrap();
+    client.query(&statement, &[]).await.unwrap();
     let start = Instant::now();
     for _ in 0..count {
-        client.execute(&statement, &[]).await.unwrap();
+        client.query(&statement, &[]).await.unwrap();
     }
     start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
 }
@@ -129,6 +162,23 @@ async fn plain(sql: &str, count: u32) -> f64 {
     let each = repeat(&client, sql, count).await;
     client.batch_execute("ROLLBACK").await.unwrap();
     each
+}
+
+async fn tests(count: u32) -> f64 {
+    let schema = Schema::sql(SCHEMA);
+    let config = Config::new();
+    let start = Instant::now();
+    for _ in 0..count {
+        let transaction = SharedTransaction::open(&schema, &config).await.unwrap();
+        let client = transaction.pool().unwrap().get().await.unwrap();
+        client
+            .batch_execute("INSERT INTO item DEFAULT VALUES")
+            .await
+            .unwrap();
+        drop(client);
+        transaction.rollback().await.unwrap();
+    }
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
 }
 
 /// Ten statements of each session, in turns.
