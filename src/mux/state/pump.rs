@@ -26,7 +26,10 @@ impl Mux {
             let Some(mut session) = self.sessions.remove(&id) else {
                 return;
             };
-            let went_on = self.pump_one(&mut flight, &mut session);
+            let mut went_on = self.pump_one(&mut flight, &mut session);
+            while went_on && !self.can_settle_with(&flight) {
+                went_on = self.pump_one(&mut flight, &mut session);
+            }
             self.sessions.insert(id, session);
             self.flights.push_back(flight);
             self.note_idle();
@@ -35,6 +38,12 @@ impl Mux {
                 return;
             }
         }
+    }
+
+    /// Whether there is something to settle, this being the last flight.
+    fn can_settle_with(&self, last: &Flight) -> bool {
+        let first = self.flights.front().map_or(last, Box::as_ref);
+        !first.is_void && !first.awaits_reply()
     }
 
     /// Deals with the session's next message; `false` if there is nothing to deal with now.
