@@ -143,8 +143,13 @@ pub(super) fn opens_pipeline(command: &Command, sql: &[u8], was_open: bool) -> b
 }
 
 /// What a client is warned of before a statement runs: that it has no effect outside of a transaction block, which the
-/// backend is always in, or not all of its effect here.
-pub(super) fn warnings(command: &Command, standing: &Standing, several: bool) -> Vec<Report> {
+/// backend is always in, or not all of its effect here. `release` is the server's.
+pub(super) fn warnings(
+    command: &Command,
+    standing: &Standing,
+    several: bool,
+    release: impl FnOnce() -> Option<u32>,
+) -> Vec<Report> {
     let mut warnings = Vec::new();
     if matches!(command, Command::Begin { .. }) && standing.is_open() && !standing.is_failed() {
         warnings.push(Report::warning(
@@ -152,7 +157,13 @@ pub(super) fn warnings(command: &Command, standing: &Standing, several: bool) ->
             "there is already a transaction in progress",
         ));
     }
-    if let Some(name) = wants_block(command).filter(|_| !several && !standing.is_open()) {
+    // Since release 16 PostgreSQL leaves a RESET at the error that it gets.
+    let is_told = || !matches!(command, Command::Reset { .. }) || release() < Some(16);
+    if let Some(name) = wants_block(command)
+        && !several
+        && !standing.is_open()
+        && is_told()
+    {
         warnings.push(Report::warning(
             block::NO_ACTIVE_SQL_TRANSACTION,
             format!("{name} can only be used in transaction blocks"),

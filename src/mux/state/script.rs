@@ -172,7 +172,12 @@ impl Mux {
                             copies_in: false,
                             is_last,
                             queries,
-                            warnings: control::warnings(&command, &flight.standing, several),
+                            warnings: control::warnings(
+                                &command,
+                                &flight.standing,
+                                several,
+                                || session.release(),
+                            ),
                             stand_in: self.stand_in(session.id, &command, &changes),
                             changes,
                         };
@@ -180,7 +185,9 @@ impl Mux {
                         flight.running = Some(command).filter(control::is_remembered);
                         return;
                     }
-                    for warning in control::warnings(&command, &flight.standing, several) {
+                    for warning in
+                        control::warnings(&command, &flight.standing, several, || session.release())
+                    {
                         session.send(&warning.message());
                     }
                     if let Some(sql) = self.errand(session.id, &command, &flight.standing) {

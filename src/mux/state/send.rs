@@ -227,7 +227,8 @@ impl Mux {
                 self.send_check(flight, true);
             }
             flight.alone = true;
-            let warnings = control::warnings(&command, &flight.ahead, several);
+            let warnings =
+                control::warnings(&command, &flight.ahead, several, || session.release());
             flight.steps.extend(
                 warnings
                     .into_iter()
@@ -267,7 +268,7 @@ impl Mux {
         }
         self.start(flight);
         self.send_changes(flight, &changes);
-        let warnings = control::warnings(&command, &flight.ahead, several);
+        let warnings = control::warnings(&command, &flight.ahead, several, || session.release());
         flight.steps.extend(
             warnings
                 .into_iter()

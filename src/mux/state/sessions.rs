@@ -132,7 +132,9 @@ impl Mux {
                     Some(command) => {
                         session.portals.remove(&b""[..]);
                         let held = standing.holds_backend();
-                        for warning in control::warnings(&command, &standing, false) {
+                        for warning in
+                            control::warnings(&command, &standing, false, || session.release())
+                        {
                             session.send(&warning.message());
                         }
                         let answer = control::apply(&mut standing, &command);
