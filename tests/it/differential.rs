@@ -9,7 +9,8 @@
 //! CHAIN begins, which depends on how it came by it; READ WRITE in a block that is read-only, which is an error unless
 //! nothing was queried yet; what a FunctionCall does to deferred constraints, which are checked before it;
 //! a portal of a BEGIN, COMMIT or ROLLBACK that is run in a later batch than the one that bound it, with an error or a
-//! ROLLBACK TO in between (a few in ten thousand programs; the standard ones have none); and everything about settings.
+//! ROLLBACK TO in between (a few in ten thousand programs; the standard ones have none); a Query without a Sync before it
+//! on a server since release 18, which leaves the transaction of both open; and everything about settings.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -35,8 +36,10 @@ async fn run(sessions: usize, seed: u64) {
     let seed = setting("SHAREDDB_IT_SEED").unwrap_or(seed);
     let programs = setting("SHAREDDB_IT_PROGRAMS").unwrap_or(400);
     Database::with(SCHEMA, async |database| {
+        let syncs = database.release().await >= 18;
         for number in 0..programs {
             let mut random = Random::new(seed.wrapping_add(number));
+            random.syncs = syncs;
             let (program, plain) = make(database, &mut random, sessions).await;
             let shared = play_shared(database, &program).await;
             if let Some(found) = difference(&plain, &shared) {
@@ -232,6 +235,8 @@ struct Random {
     state: u64,
     /// Whether its programs have AND CHAIN, or else READ ONLY.
     chains: bool,
+    /// Whether a Sync stands before each Query.
+    syncs: bool,
 }
 
 impl Random {
@@ -239,6 +244,7 @@ impl Random {
         let mut random = Self {
             state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             chains: false,
+            syncs: false,
         };
         for _ in 0..8 {
             random.next();
@@ -361,7 +367,10 @@ impl Random {
             18 => match self.below(4) {
                 0 => messages.extend([sync(), function_call(177, &["1", "2"])]),
                 1 => messages.extend([sync(), function_call(154, &["1", "0"])]),
-                _ => self.put_query(messages),
+                _ => {
+                    messages.extend(self.syncs.then(sync));
+                    self.put_query(messages);
+                }
             },
             _ => messages.push(sync()),
         }

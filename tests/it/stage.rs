@@ -166,6 +166,13 @@ impl Database {
         counts
     }
 
+    /// The server's major release.
+    pub(crate) async fn release(&self) -> i32 {
+        let number = "SELECT current_setting('server_version_num')::int / 10000";
+        let row = self.observer.query_one(number, &[]).await.unwrap();
+        row.get(0)
+    }
+
     /// Waits until a query of the observer's gives true.
     pub(crate) async fn until(&self, sql: &str) {
         let wait = async {

@@ -214,9 +214,7 @@ async fn a_timeout_that_this_server_has_not_is_unknown() {
             "SELECT set_config('transaction_timeouts', '5', false)",
         ] {
             // Since release 17 there is one of almost this name.
-            let version = "SELECT current_setting('server_version_num')::int >= 170000";
-            let row = s.database().observer.query_one(version, &[]).await.unwrap();
-            let name = match row.get(0) {
+            let name = match s.database().release().await >= 17 {
                 true => "transaction_timeouts",
                 false => "transaction_timeout",
             };
