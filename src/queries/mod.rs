@@ -287,16 +287,17 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// How many there are, but for those that control transactions, and those by which a driver asks what a type is, which
-    /// it does once for each of its connections.
+    /// How many there are as [`assert_num_queries!`](crate::assert_num_queries) counts them: but for those that control
+    /// transactions, and those by which a driver asks what a type is, which it does once for each of its connections. `len`
+    /// is the number of all.
     ///
     /// ```no_run
     /// # use actix_shareddb::LiveServer;
     /// # fn example(live: &LiveServer) {
-    /// assert_eq!(live.queries().count(), 2);
+    /// assert_eq!(live.queries().num_queries(), 2);
     /// # }
     /// ```
-    pub fn count(&self) -> usize {
+    pub fn num_queries(&self) -> usize {
         self.list.iter().filter(|query| query.counts()).count()
     }
 
@@ -328,7 +329,7 @@ impl Queries {
         self.dropped
     }
 
-    /// Panics with the list if there are more or fewer than so many, as [`count`](Self::count) counts them.
+    /// Panics with the list if there are more or fewer than so many, as [`num_queries`](Self::num_queries) counts them.
     #[track_caller]
     pub(crate) fn assert_count(&self, expected: usize) {
         assert!(
@@ -338,7 +339,7 @@ impl Queries {
             counted(expected),
             self.dropped,
         );
-        let count = self.count();
+        let count = self.num_queries();
         assert!(
             count == expected,
             "expected {}, but there {}:\n\n{self}",
@@ -482,7 +483,7 @@ impl LiveServer {
     /// # use actix_shareddb::{LiveServer, Result};
     /// # async fn example(live: &LiveServer) -> Result<()> {
     /// let response = live.get("/todos").send().await?;
-    /// assert_eq!(live.queries_of(&response).count(), 1);
+    /// assert_eq!(live.queries_of(&response).num_queries(), 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -530,7 +531,7 @@ impl SharedTransaction {
     /// # async fn example(transaction: &SharedTransaction) -> Result<()> {
     /// let client = transaction.pool()?.get().await?;
     /// let (rows, queries) = transaction.capture_queries(client.query("SELECT 1", &[])).await;
-    /// assert_eq!((rows?.len(), queries.count()), (1, 1));
+    /// assert_eq!((rows?.len(), queries.num_queries()), (1, 1));
     /// # Ok(())
     /// # }
     /// ```
@@ -558,7 +559,7 @@ impl SharedTransaction {
 ///
 /// The first argument is a [`LiveServer`] or a [`SharedTransaction`]. All statements count that are run in its transaction
 /// meanwhile, also those of the test itself, but not those that control transactions, and not those by which a driver asks what
-/// a type is; see [`Queries::count`]. The block is run where it stands, so `?` and `return` leave the test.
+/// a type is; see [`Queries::num_queries`]. The block is run where it stands, so `?` and `return` leave the test.
 ///
 /// # Panics
 ///

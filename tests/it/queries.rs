@@ -145,7 +145,7 @@ live_server! {
             let none = live.get("/none").send().await?;
             let new = live.get("/new").send().await?;
             let one = live.queries_of(&taken);
-            assert_eq!(one.count(), 2);
+            assert_eq!(one.num_queries(), 2);
             assert_eq!(without_times(&one.to_string()), EXPECTED_TAKEN);
             assert_eq!(live.queries_of(&none).len(), 0);
             let queries = live.queries_of(&new).without_transaction_control();
@@ -175,7 +175,7 @@ live_server! {
             Self::with_lists(live).await?;
             let (response, queries) = live.capture_queries(live.get("/new").send()).await;
             assert_eq!(response?.status(), 201);
-            assert_eq!((queries.len(), queries.count(), queries.dropped()), (3, 1, 0));
+            assert_eq!((queries.len(), queries.num_queries(), queries.dropped()), (3, 1, 0));
             live.get("/lists").send().await?;
             assert_eq!(queries.len(), 3);
             Ok(())
@@ -592,7 +592,7 @@ live_server! {
             let refused = live.get("/one").send().await?;
             let one = live.get("/one").send().await?;
             assert_eq!((refused.status().as_u16(), one.status().as_u16(), fault.hits()), (500, 200, 1));
-            assert_eq!(live.queries_of(&one).count(), 1);
+            assert_eq!(live.queries_of(&one).num_queries(), 1);
             Ok(())
         }
     }
