@@ -102,7 +102,8 @@ use crate::{Config, Databases, FromPools, Isolation, LiveServer, Pool, Result, S
 /// addresses of its server and of its transaction, or of its database, for `curl` and `psql`. A line on standard input, or
 /// SIGUSR1, goes on.
 pub trait LiveServerTestCase<P: FromPools = Pool>: Default + Send + 'static {
-    /// Where the tables come from. By default, the database is used as it is.
+    /// Where the tables come from. By default, the database is used as it is that `DATABASE_URL` names; without one it is the
+    /// embedded server's, which is empty.
     ///
     /// ```no_run
     /// # use std::net::TcpListener;

@@ -4,7 +4,8 @@ use crate::choice;
 use crate::config::Config;
 use crate::error::Result;
 
-/// What keeps a test apart from the others.
+/// What keeps a test apart from the others. The isolation levels of SQL are another matter: in a shared transaction they are not
+/// exercised, see [`Config::deny_isolation_levels`].
 ///
 /// What is written wins, the test before its case; what says nothing is run as the environment variable
 /// `ACTIX_SHAREDDB_ISOLATION` says, `transaction` or `database`, and without it in a shared transaction. So a suite can be run
