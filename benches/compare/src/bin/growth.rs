@@ -1,7 +1,8 @@
 //! Whether a unit costs the same when there are many: `cargo run --release --bin growth`.
 //!
-//! Statements of one test, rows of one statement, sessions at a time, and tests of one process. What is printed is microseconds for each, and how many times that of the
-//! first line it is. The same statements are run on a plain connection within BEGIN, in turns with ours.
+//! Statements of one test, rows of one statement, sessions at a time, and tests of one process. What is printed is
+//! microseconds for each, and how many times that of the first line it is. The same statements are run on a plain
+//! connection within BEGIN, in turns with ours.
 //!
 //! Where a client and its server process run, on one processor or on two, is luck that lasts for a connection's life, and
 //! makes more of a difference than anything else. So each figure is the median of several connections.
