@@ -1,13 +1,12 @@
 //! Checkpoints of the shared transaction: savepoints below the standing one, and what is to be remembered with each.
 //!
 //! The rows are PostgreSQL's business. What it can't know is what is written down here about its state: which settings are
-//! whose, and which temporary tables and cursors there are. That goes back with the rows.
+//! whose, and which cursors there are. That goes back with the rows.
 
 use std::collections::BTreeMap;
 
 use super::deferral::Deferral;
 use super::held::Held;
-use super::on_commit::{Table, Tables};
 use super::session::SessionId;
 use super::settings::Settings;
 
@@ -57,10 +56,8 @@ pub(super) struct Checkpoints(Vec<(u64, Memory)>);
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub(super) settings: Settings,
-    pub(super) tables: Tables,
-    pub(super) vanished: Vec<(SessionId, Table)>,
     pub(super) deferral: Deferral,
-    pub(super) sessions: BTreeMap<SessionId, (Held, Vec<Table>)>,
+    pub(super) held: BTreeMap<SessionId, Held>,
 }
 
 impl Checkpoints {

@@ -40,6 +40,7 @@ pub(super) fn is_looked_at(command: &Command) -> bool {
             Command::PrepareTransaction
                 | Command::SetUnsafeEncoding(_)
                 | Command::CreateDeferrable
+                | Command::CreateTable { .. }
                 | Command::PgNotify { .. }
                 | Command::UnlockAll
                 | Command::Set { local: true, .. }

@@ -186,6 +186,8 @@ pub(super) struct Flight {
     /// It was asked to run a COPY FROM STDIN and hasn't said yet whether it does. If it does, anything but a Sync or Flush
     /// that stands behind the Execute would cost the connection.
     pub(super) awaits_copy: bool,
+    /// It was asked to create a table that is to be noted before anything else is run.
+    pub(super) awaits_table: bool,
     /// A message that has no place in a COPY was sent in its midst; this is its type.
     pub(super) intruder: Option<u8>,
     /// Its transactions are read-only unless they say otherwise.
@@ -250,6 +252,7 @@ impl Flight {
             ended: false,
             copying: false,
             awaits_copy: false,
+            awaits_table: false,
             intruder: None,
             read_only: false,
             may_be_cancelled: false,

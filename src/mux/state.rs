@@ -41,7 +41,7 @@ use super::garbage::Garbage;
 use super::initial::Initial;
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
-use super::on_commit::{Table, Tables};
+use super::on_commit::Tables;
 use super::parameters::Parameters;
 use super::record::Recorder;
 use super::session::{Phase, Session, SessionId};
@@ -116,10 +116,8 @@ pub(crate) struct Mux {
     guard: Guard,
     /// Closes that ride along with the next batch.
     garbage: Garbage,
-    /// Temporary tables that the commit of the transaction on the backend drops or empties, and, by their sessions, those
-    /// that were created in one that was rolled back.
+    /// Temporary tables that the commit of the transaction on the backend drops or empties.
     tables: Tables,
-    vanished: Vec<(SessionId, Table)>,
     deferral: Deferral,
     denies_levels: bool,
     lease_timeout: Duration,
@@ -173,7 +171,6 @@ impl Mux {
             guard: Guard::outside(),
             garbage: Garbage::default(),
             tables: Tables::default(),
-            vanished: Vec::new(),
             deferral,
             denies_levels: false,
             lease_timeout,

@@ -52,17 +52,13 @@ impl Mux {
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
             Order::Set(number) => {
-                let sessions = self
-                    .sessions
-                    .iter()
-                    .map(|(id, session)| (*id, (session.held.clone(), session.tables.clone())))
-                    .collect();
+                let sessions = self.sessions.iter();
                 let memory = Memory {
                     settings: self.settings.clone(),
-                    tables: self.tables.clone(),
-                    vanished: self.vanished.clone(),
                     deferral: self.deferral.clone(),
-                    sessions,
+                    held: sessions
+                        .map(|(id, session)| (*id, session.held.clone()))
+                        .collect(),
                 };
                 self.checkpoints.push(number, memory);
             }
@@ -78,19 +74,12 @@ impl Mux {
         let sessions = &self.sessions;
         self.settings
             .go_back_to(memory.settings, |id| sessions.contains_key(&id));
-        self.tables = memory.tables;
-        self.vanished = memory.vanished;
+        self.tables.roll_back();
         self.deferral = memory.deferral;
         for (id, session) in &mut self.sessions {
-            match memory.sessions.get(id) {
-                Some((held, tables)) => {
-                    session.held.keep(held);
-                    session.tables.clone_from(tables);
-                }
-                None => {
-                    session.held.take();
-                    session.tables.clear();
-                }
+            match memory.held.get(id) {
+                Some(held) => session.held.keep(held),
+                None => drop(session.held.take()),
             }
         }
     }

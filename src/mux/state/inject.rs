@@ -6,14 +6,14 @@ use postgres_protocol::escape::escape_literal;
 
 use super::Mux;
 use crate::mux::block::{Executed, Move, Prologue, Standing};
-use crate::mux::command::{Command, OnCommit};
+use crate::mux::command::Command;
 use crate::mux::control;
 use crate::mux::flight::{Effect, Flight, Reader, Request, Step};
 use crate::mux::message::{self, Message, frontend, to_backend};
-use crate::mux::on_commit::{Table, Tables};
+use crate::mux::on_commit::Tables;
 use crate::mux::own;
 use crate::mux::refcursor;
-use crate::mux::session::{Session, SessionId};
+use crate::mux::session::Session;
 use crate::mux::settings::Change;
 
 impl Mux {
@@ -34,7 +34,7 @@ impl Mux {
         }
         let hands_over = self.settings.needs_handover(flight.session);
         let Some(prologue) = flight.ahead.start(hands_over, in_mode) else {
-            return;
+            return self.note_tables(flight, || Reader::Check { commit: false });
         };
         flight.steps.push_back(Step::Start {
             hands_over,
@@ -42,6 +42,9 @@ impl Mux {
         });
         let follows_client = flight.shows_client;
         let Prologue { moves, modes } = prologue;
+        if moves.is_empty() {
+            self.note_tables(flight, || Reader::Check { commit: false });
+        }
         let handover = self.settings.begin(flight.session, moves);
         for &step in moves {
             if let Some(statement) = own::statement(step) {
@@ -67,7 +70,7 @@ impl Mux {
             self.run_text(flight, refcursor::CLOSE, || Reader::Guard);
         }
         for table in &flight.tables {
-            self.tables.add(table.clone());
+            self.tables.add(flight.session, table.clone());
         }
         let read_only = modes.and_then(|modes| {
             let by_default = flight.read_only.then_some(true);
@@ -99,22 +102,23 @@ impl Mux {
             // The next savepoint isn't set yet, so this is not undone with what follows.
             Move::Release => {
                 self.belongings.kept();
+                self.note_tables(flight, || Reader::Guard);
                 if let Some(sql) = self.tables.commit() {
                     self.run_text(flight, sql, || Reader::Guard);
                 }
             }
             Move::RollBack | Move::RollBackNested => {
                 self.belongings.rolled_back();
-                for (id, table) in self.tables.roll_back() {
-                    if id == flight.session {
-                        flight.tables.retain(|known| *known != table);
-                    }
-                    if table.on_commit == OnCommit::DeleteRows {
-                        self.vanished.push((id, table));
-                    }
-                }
+                self.tables.roll_back();
             }
             Move::Begin | Move::Set | Move::Nest | Move::HandOver => {}
+        }
+    }
+
+    /// Tables that were created just now are noted before anything else is run.
+    fn note_tables(&mut self, flight: &mut Flight, reader: impl Fn() -> Reader) {
+        if let Some(sql) = self.tables.note() {
+            self.run_text(flight, sql, reader);
         }
     }
 
@@ -235,14 +239,11 @@ pub(super) fn take_effect(
     flight: &mut Flight,
     session: &mut Session,
     tables: &mut Tables,
-    vanished: &mut Vec<(SessionId, Table)>,
 ) {
     match effect {
         Effect::Names(naming) => drop(naming.apply(session)),
         Effect::Creates(_) if flight.existed => {}
         Effect::Creates(table) => {
-            // One of that name may have gone with the transaction before.
-            vanished.retain(|gone| *gone != (session.id, table.clone()));
             tables.create(session.id, table.clone());
             flight.keep_table(session, table);
         }

@@ -87,10 +87,6 @@ impl Mux {
         flight.alone = flight.may_be_cancelled;
         flight.sent = sent;
         if !session.tables.is_empty() {
-            session
-                .tables
-                .retain(|table| !self.vanished.contains(&(id, table.clone())));
-            self.vanished.retain(|(of, _)| *of != id);
             // Its tables are emptied behind it, once that is known to have been kept.
             flight.tables.clone_from(&session.tables);
             flight.executed = Executed::Anything;

@@ -84,6 +84,10 @@ impl Mux {
             frontend::SYNC => {}
             frontend::FLUSH if session.peek().is_some_and(shape::is_sound) => {}
             _ if flight.awaits_copy => return false,
+            _ if flight.awaits_table => {
+                self.put(&to_backend::flush());
+                return false;
+            }
             _ if !session.has_request() => {
                 return session.gone && self.abandon(flight, session);
             }

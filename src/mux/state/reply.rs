@@ -40,8 +40,8 @@ impl Mux {
             match step {
                 Step::Reply { .. } | Step::Named(_) | Step::ClosedHeld(_) | Step::Rewritten(_) => {}
                 Step::Did(effect) => {
-                    let (tables, vanished) = (&mut self.tables, &mut self.vanished);
-                    take_effect(effect, flight, session, tables, vanished);
+                    flight.awaits_table = false;
+                    take_effect(effect, flight, session, &mut self.tables);
                 }
                 Step::Ran(command) => {
                     flight.standing.note(&command);
@@ -198,13 +198,7 @@ impl Mux {
                     && let Some(script) = &mut flight.script
                 {
                     if let Some(effect) = script.complete() {
-                        take_effect(
-                            effect,
-                            flight,
-                            session,
-                            &mut self.tables,
-                            &mut self.vanished,
-                        );
+                        take_effect(effect, flight, session, &mut self.tables);
                     }
                     flight.existed = false;
                 }
@@ -330,6 +324,7 @@ impl Mux {
         flight.failed = true;
         flight.copying = false;
         flight.awaits_copy = false;
+        flight.awaits_table = false;
         let earlier = flight.withheld.take();
         let id = flight.session;
         let named = flight.names_next();

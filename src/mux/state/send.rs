@@ -292,6 +292,7 @@ impl Mux {
         flight.rewritten(&shifts);
         if let Some(table) = Table::of(&command) {
             flight.alone = true;
+            flight.awaits_table = true;
             flight.steps.push_back(Step::Did(Effect::Creates(table)));
         }
         match session.effect_on_cursors(&command, &[]) {

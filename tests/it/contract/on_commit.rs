@@ -1,7 +1,7 @@
 //! Temporary tables that are dropped or emptied where a transaction commits.
 
 use crate::stage::{A, B, same};
-use crate::wire::{once, query};
+use crate::wire::{bind, execute, once, parse, query, sync};
 
 #[tokio::test]
 async fn a_table_is_dropped_where_its_block_commits() {
@@ -180,6 +180,111 @@ async fn a_table_that_is_created_again_is_emptied_again() {
         ] {
             s.query(A, sql).await;
         }
+    })
+    .await;
+}
+
+/// What a name was given to before is nothing to the table that has it now.
+#[tokio::test]
+async fn another_table_of_the_same_name_is_left_alone() {
+    same(async |s| {
+        let once = |sql: &str| [parse("", sql), bind("", "", &[]), execute("", 0)];
+        let replace = ["DROP TABLE x", "CREATE TEMP TABLE x (a int)"];
+        let replaced = "DO 'BEGIN DROP TABLE x; CREATE TEMP TABLE x (a int); END'";
+        for on_commit in ["DROP", "DELETE ROWS"] {
+            let create = format!("CREATE TEMP TABLE x (a int) ON COMMIT {on_commit}");
+            let in_text = format!("{create}; {}", replace.join("; "));
+            for statements in [
+                &["BEGIN", &create, replace[0], replace[1], "COMMIT"][..],
+                &["BEGIN", &in_text, "COMMIT"],
+                &[&in_text],
+                &["BEGIN", &create, replaced, "COMMIT"],
+                &[
+                    "BEGIN",
+                    "SAVEPOINT s",
+                    &create,
+                    "ROLLBACK TO s",
+                    replace[1],
+                    "COMMIT",
+                ],
+                &["BEGIN", &create, "ROLLBACK", replace[1]],
+                &[
+                    "BEGIN",
+                    &create,
+                    "ALTER TABLE x RENAME TO y",
+                    replace[1],
+                    "COMMIT",
+                ],
+                &[
+                    "BEGIN",
+                    &create,
+                    "SAVEPOINT s",
+                    replaced,
+                    "ROLLBACK TO s",
+                    "COMMIT",
+                ],
+            ] {
+                for sql in statements {
+                    s.query(A, sql).await;
+                }
+                for sql in [
+                    "INSERT INTO x VALUES (1)",
+                    "SELECT * FROM x",
+                    "SELECT * FROM y",
+                    "DROP TABLE x",
+                    "DROP TABLE y",
+                ] {
+                    s.query(A, sql).await;
+                }
+            }
+            // In a pipeline.
+            let mut pipeline = once(&create).to_vec();
+            for sql in replace {
+                pipeline.extend(once(sql));
+            }
+            for sql in ["BEGIN", ""] {
+                s.query(A, sql).await;
+                s.run(A, &[&pipeline[..], &[sync()]].concat()).await;
+                s.query(A, "COMMIT").await;
+                s.query(A, "INSERT INTO x VALUES (1)").await;
+                s.query(A, "SELECT * FROM x").await;
+                s.query(A, "DROP TABLE x").await;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_is_emptied_again_when_its_end_is_rolled_back() {
+    same(async |s| {
+        s.query(A, "CREATE TEMP TABLE x (a int) ON COMMIT DELETE ROWS")
+            .await;
+        for end in ["DROP TABLE x", "ALTER TABLE x RENAME TO y"] {
+            for (begin, back) in [
+                ("BEGIN", "ROLLBACK"),
+                ("BEGIN; SAVEPOINT s", "ROLLBACK TO s; COMMIT"),
+            ] {
+                for sql in [
+                    begin,
+                    end,
+                    "CREATE TEMP TABLE x (a int)",
+                    "INSERT INTO x VALUES (1)",
+                    back,
+                    "INSERT INTO x VALUES (2)",
+                    "SELECT * FROM x",
+                ] {
+                    s.query(A, sql).await;
+                }
+            }
+        }
+        // It is the same under another name.
+        s.query(A, "ALTER TABLE x RENAME TO z").await;
+        s.query(A, "CREATE TEMP TABLE x (a int)").await;
+        s.query(A, "INSERT INTO x VALUES (3); INSERT INTO z VALUES (3)")
+            .await;
+        s.query(A, "SELECT * FROM x UNION ALL SELECT * FROM z")
+            .await;
     })
     .await;
 }
