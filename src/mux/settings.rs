@@ -50,6 +50,9 @@ pub(super) struct Settings {
     names: Vec<String>,
     /// What each session may have set.
     set: BTreeMap<SessionId, BTreeSet<usize>>,
+    /// The sessions whose values have been saved, by the number in the names of their slots. It is given again when its
+    /// session has ended: PostgreSQL never forgets a placeholder, and goes through all of them time and again.
+    seats: BTreeMap<SessionId, usize>,
     /// Whose settings are in force.
     in_force: Option<SessionId>,
     /// Its client has gone, so that nobody wants its values any more.
@@ -122,6 +125,13 @@ impl Settings {
         let leaving = self.in_force.replace(next);
         let mut has_new_defaults = std::mem::take(&mut self.has_new_defaults);
         let mut steps = String::new();
+        let is_orphaned = std::mem::take(&mut self.is_orphaned);
+        let is_saved = |leaving: &SessionId| {
+            *leaving != next && !is_orphaned && self.set.contains_key(leaving)
+        };
+        let saved = leaving.filter(is_saved);
+        let saved = saved.map_or(0, |leaving| self.take_seat(leaving));
+        let loaded = self.seats.get(&next).copied();
         let none = BTreeSet::new();
         let new = self.set.get(&next).unwrap_or(&none);
         self.stays.clear();
@@ -137,10 +147,9 @@ impl Settings {
         if let Some(leaving) = leaving.filter(|&leaving| leaving != next) {
             let old = self.set.get(&leaving).unwrap_or(&none);
             has_new_defaults |= old.iter().any(|&index| is_default_mode(&self.names[index]));
-            let is_orphaned = std::mem::take(&mut self.is_orphaned);
             // All that is saved is saved first, because the role that is set may be the one that may read the others.
             for &index in old.iter().filter(|_| !is_orphaned) {
-                let (name, slot) = (literal(&self.names[index]), slot(leaving, index));
+                let (name, slot) = (literal(&self.names[index]), slot(saved, index));
                 steps += &step(&save(&name, &slot));
             }
             for index in ordered(&self.names, old.iter().copied(), Order::Leaving) {
@@ -155,11 +164,13 @@ impl Settings {
         if leaving != Some(next) {
             has_new_defaults |= new.iter().any(|&index| is_default_mode(&self.names[index]));
             for index in ordered(&self.names, new.iter().copied(), Order::Arriving) {
-                let (name, slot) = (&self.names[index], slot(next, index));
-                let mut value = value_in(&slot);
-                if let Some(start) = self.starts.value(next, name) {
-                    value = format!("COALESCE({value}, {})", literal(start));
-                }
+                let name = &self.names[index];
+                let saved = loaded.map(|seat| value_in(&slot(seat, index)));
+                let start = self.starts.value(next, name).map(literal);
+                let value = match (saved, start) {
+                    (Some(saved), Some(start)) => format!("COALESCE({saved}, {start})"),
+                    (saved, start) => saved.or(start).unwrap_or_else(|| "NULL".to_owned()),
+                };
                 let name = literal(name);
                 steps += &step(&format!(
                     "PERFORM pg_catalog.set_config({name}, {value}, false);"
@@ -297,8 +308,15 @@ impl Settings {
         }
     }
 
+    fn take_seat(&mut self, id: SessionId) -> usize {
+        let taken: BTreeSet<_> = self.seats.values().copied().collect();
+        let free = (1..).find(|seat| !taken.contains(seat)).unwrap_or_default();
+        *self.seats.entry(id).or_insert(free)
+    }
+
     fn remove(&mut self, id: SessionId) {
         self.set.remove(&id);
+        self.seats.remove(&id);
         self.starts.end(id);
     }
 
@@ -469,8 +487,8 @@ fn ordered(names: &[String], indices: impl IntoIterator<Item = usize>, order: Or
     indices
 }
 
-fn slot(id: SessionId, index: usize) -> String {
-    format!("'actix_shareddb.session_{}_{index}'", id.0)
+fn slot(seat: usize, index: usize) -> String {
+    format!("'actix_shareddb.session_{seat}_{index}'")
 }
 
 fn local_slot(index: usize) -> String {

@@ -69,6 +69,32 @@ fn a_session_that_sets_nothing_costs_nothing() {
     assert!(settings.needs_handover(SessionId(2)));
 }
 
+/// PostgreSQL never forgets a placeholder.
+#[test]
+fn sessions_that_follow_one_another_put_their_settings_in_one_place() {
+    let mut settings = Settings::default();
+    let stays = SessionId(1);
+    let handover = [Move::Release, Move::HandOver, Move::Set];
+    for id in (2..100).map(SessionId) {
+        settings.begin(id, &handover);
+        settings.note(id, &[Set("x".to_owned())]);
+        let saves = settings.begin(stays, &handover).unwrap();
+        assert!(saves.contains("'actix_shareddb.session_1_0'"), "{saves}");
+        let loads = settings.begin(id, &handover).unwrap();
+        assert!(loads.contains("'actix_shareddb.session_1_0'"), "{loads}");
+        settings.begin(stays, &handover);
+        settings.forget(id);
+    }
+    // Two at once have one each, and who was never saved is given nobody else's.
+    let (a, b) = (SessionId(100), SessionId(101));
+    for id in [a, b, stays] {
+        let loads = settings.begin(id, &handover).unwrap();
+        settings.note(id, &[Set("x".to_owned())]);
+        assert_eq!(loads.contains("session_1_0"), id == b, "{loads}");
+        assert_eq!(loads.contains("session_2_0"), id == stays, "{loads}");
+    }
+}
+
 #[test]
 fn the_identity_is_given_up_first_and_taken_on_last() {
     let mut settings = Settings::default();
