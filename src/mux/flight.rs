@@ -22,6 +22,7 @@ use super::held::Held;
 use super::message::to_session::Report;
 use super::message::{Message, backend};
 use super::on_commit::Table;
+use super::parameters::Parameters;
 use super::redirect::Trial;
 use super::rewrite::Shifts;
 use super::session::{Prepared, Session, SessionId};
@@ -192,6 +193,8 @@ pub(super) struct Flight {
     pub(super) intruder: Option<u8>,
     /// Its transactions are read-only unless they say otherwise.
     pub(super) read_only: bool,
+    /// What its client was told of its settings before.
+    pub(super) told: Parameters,
     /// Its client may want it cancelled.
     pub(super) may_be_cancelled: bool,
     /// The backend was sent something of the client's since it was last told to be ready, which it may go on to show as what
@@ -255,6 +258,7 @@ impl Flight {
             awaits_table: false,
             intruder: None,
             read_only: false,
+            told: Parameters::default(),
             may_be_cancelled: false,
             shows_client: false,
             hides_guard: false,

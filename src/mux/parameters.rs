@@ -58,6 +58,6 @@ impl Parameters {
     }
 }
 
-const DEFAULT_TRANSACTION_READ_ONLY: &str = "default_transaction_read_only";
+pub(super) const DEFAULT_TRANSACTION_READ_ONLY: &str = "default_transaction_read_only";
 const SERVER_VERSION: &str = "server_version";
 const STANDARD_CONFORMING_STRINGS: &str = "standard_conforming_strings";

@@ -16,7 +16,7 @@ use super::message::{self, Message, backend, frontend, to_session};
 use super::modes;
 use super::notify::Mailbox;
 use super::on_commit::Table;
-use super::parameters::Parameters;
+use super::parameters::{self, Parameters};
 use super::redirect;
 use super::rewrite::Shifts;
 use super::settings::{self, Change, Settings};
@@ -289,15 +289,11 @@ impl Session {
         let before = self.told_before.clone();
         let mut told = reported.clone();
         for (name, value) in reported.iter() {
-            let is_over = name != "application_name"
-                && taken_back.is_some_and(|is_undone| is_undone || settings.is_local(name));
-            let value = match before.get(name).filter(|_| is_over) {
-                Some(before) => {
-                    told.set(name, before);
-                    before
-                }
-                None => value,
-            };
+            let over = taken_back.and_then(|is_undone| over(&before, settings, name, is_undone));
+            if let Some(value) = over {
+                told.set(name, value);
+            }
+            let value = over.unwrap_or(value);
             // It is what the client called itself, until the client says otherwise.
             if name == "application_name" {
                 if !settings.has_set(self.id, name) || self.application_name == value {
@@ -343,16 +339,33 @@ impl Session {
             return;
         }
         let mut told = self.told.clone();
-        for (name, value) in self.told_before.clone().iter() {
-            if name != "application_name"
+        let before = self.told_before.clone();
+        for (name, _) in before.iter() {
+            if let Some(value) = over(&before, settings, name, is_undone)
                 && self.told.get(name) != Some(value)
-                && (is_undone || settings.is_local(name))
             {
                 self.send(&to_session::parameter_status(name, value));
                 told.set(name, value);
             }
         }
         self.told = told;
+    }
+
+    /// What its client was told of its settings.
+    pub(super) fn told(&self) -> &Parameters {
+        &self.told
+    }
+
+    /// The same where the backend reports this and the client isn't told yet.
+    pub(super) fn default_transaction_read_only_behind(
+        &self,
+        reported: &Parameters,
+        settings: &Settings,
+        is_undone: bool,
+    ) -> bool {
+        let name = parameters::DEFAULT_TRANSACTION_READ_ONLY;
+        let value = over(&self.told_before, settings, name, is_undone);
+        value.or_else(|| reported.get(name)) == Some("on")
     }
 
     /// Whether its transactions are to be read-only by themselves.
@@ -442,6 +455,21 @@ impl Session {
             full.put_slice(format!("#{:016x}", hasher.finish()).as_bytes());
         }
         full.freeze()
+    }
+}
+
+/// The value of a setting behind a transaction that is over, if it isn't the one that the backend still has.
+fn over<'a>(
+    before: &'a Parameters,
+    settings: &'a Settings,
+    name: &str,
+    is_undone: bool,
+) -> Option<&'a str> {
+    match is_undone {
+        // It is what the client called itself.
+        _ if name == "application_name" => None,
+        true => before.get(name),
+        false => settings.hidden(name)?.or_else(|| before.get(name)),
     }
 }
 

@@ -27,7 +27,9 @@ use super::belongings::mentions;
 use super::block::Move;
 use super::command::{Characteristics, Command};
 use super::initial::{Initial, Starts};
+use super::journal::Journal;
 use super::lexer::{Kind, Token, Tokens};
+use super::parameters::Parameters;
 use super::redirect;
 use super::session::SessionId;
 use super::value;
@@ -41,6 +43,15 @@ pub(super) enum Change {
     Reset(String),
     /// Sets it up to the end of the transaction.
     SetLocal(String),
+}
+
+/// What has become of a setting in a transaction.
+#[derive(Clone, Debug)]
+enum Deed {
+    /// It was set LOCAL, which hides this value if it is one that clients are told.
+    Hides(usize, Option<String>),
+    /// It was set for the session later on, so that it stays.
+    Stays(usize),
 }
 
 /// The settings of all sessions.
@@ -59,8 +70,8 @@ pub(super) struct Settings {
     is_orphaned: bool,
     /// What may have been set LOCAL since the standing savepoint was set.
     local: BTreeSet<usize>,
-    /// Which of these were set for the session later on, so that they stay.
-    stays: BTreeSet<usize>,
+    /// Which of these end with the transaction, and what is in force then.
+    ends: Journal<Deed>,
     /// Some session's defaults for the modes of its transactions may have changed.
     has_new_defaults: bool,
     starts: Starts,
@@ -105,6 +116,9 @@ impl Settings {
     /// A transaction of this session begins, with these moves of the standing savepoint. Returns what is to be run where
     /// they say [`Move::HandOver`].
     pub(super) fn begin(&mut self, next: SessionId, moves: &[Move]) -> Option<String> {
+        if !moves.is_empty() {
+            self.ends = Journal::default();
+        }
         if moves.contains(&Move::HandOver) {
             return Some(self.hand_over(next));
         }
@@ -134,7 +148,6 @@ impl Settings {
         let loaded = self.seats.get(&next).copied();
         let none = BTreeSet::new();
         let new = self.set.get(&next).unwrap_or(&none);
-        self.stays.clear();
         for index in ordered(&self.names, std::mem::take(&mut self.local), Order::Leaving) {
             let (name, slot) = (literal(&self.names[index]), local_slot(index));
             steps += &step(&format!(
@@ -190,7 +203,7 @@ impl Settings {
     pub(super) fn tell_modes(&mut self, modes: Characteristics) -> Option<String> {
         let mut steps = String::new();
         for (name, value) in redirect::modes(modes) {
-            steps += &self.hide(&name);
+            steps += &self.hide(&name, None);
             let name = literal(&name);
             steps += &step(&format!(
                 "PERFORM pg_catalog.set_config({name}, '{value}', false);"
@@ -200,10 +213,11 @@ impl Settings {
     }
 
     /// What keeps the value that is about to be hidden up to the end of the transaction.
-    fn hide(&mut self, name: &str) -> String {
+    fn hide(&mut self, name: &str, hidden: Option<&str>) -> String {
         let index = self.index(name);
         self.local.insert(index);
-        self.stays.remove(&index);
+        self.ends
+            .deed(Deed::Hides(index, hidden.map(str::to_owned)));
         let (name, slot) = (literal(name), local_slot(index));
         step(&format!(
             "IF NULLIF(pg_catalog.current_setting({slot}, true), '') IS NULL THEN {} END IF;",
@@ -215,15 +229,28 @@ impl Settings {
     pub(super) fn note_reset(&mut self, id: SessionId) {
         let mut set = self.set.get(&id).into_iter().flatten();
         self.has_new_defaults |= set.any(|&index| is_default_mode(&self.names[index]));
-        self.stays.clone_from(&self.local);
+        for &index in &self.local {
+            self.ends.deed(Deed::Stays(index));
+        }
     }
 
-    /// A statement of this session's is about to be run that changes this. Returns what is to be run first.
-    pub(super) fn note(&mut self, id: SessionId, changes: &[Change]) -> Option<String> {
+    /// A statement about a savepoint is run.
+    pub(super) fn note_savepoint(&mut self, command: &Command) {
+        self.ends.note(command);
+    }
+
+    /// A statement of this session's is about to be run that changes this, while these are in force. Returns what is to be run
+    /// first.
+    pub(super) fn note(
+        &mut self,
+        id: SessionId,
+        changes: &[Change],
+        shown: &Parameters,
+    ) -> Option<String> {
         let mut steps = String::new();
         for change in changes {
             match change {
-                Change::SetLocal(name) => steps += &self.hide(name),
+                Change::SetLocal(name) => steps += &self.hide(name, shown.get(name)),
                 Change::Set(name) | Change::Reset(name) => {
                     self.has_new_defaults |= is_default_mode(name);
                     let index = self.index(name);
@@ -234,7 +261,7 @@ impl Settings {
                         steps += &step(&set_back(name, Some(value)));
                     }
                     if self.local.contains(&index) {
-                        self.stays.insert(index);
+                        self.ends.deed(Deed::Stays(index));
                         let slot = local_slot(index);
                         steps += &step(&format!(
                             "PERFORM pg_catalog.set_config({slot}, '', false);"
@@ -276,8 +303,17 @@ impl Settings {
 
     /// Whether this was set LOCAL in the transaction that is under way or was the last.
     pub(super) fn is_local(&self, name: &str) -> bool {
-        let mut indices = self.local.difference(&self.stays);
-        indices.any(|&index| self.names[index].eq_ignore_ascii_case(name))
+        self.hidden(name).is_some()
+    }
+
+    /// If so, the value that is in force where that transaction is kept, as far as it is known.
+    pub(super) fn hidden(&self, name: &str) -> Option<Option<&str>> {
+        let is_meant = |index: usize| self.names[index].eq_ignore_ascii_case(name);
+        self.ends.deeds().fold(None, |hidden, deed| match deed {
+            Deed::Hides(index, value) if is_meant(*index) => hidden.or(Some(value.as_deref())),
+            Deed::Stays(index) if is_meant(*index) => None,
+            _ => hidden,
+        })
     }
 
     /// The backend has gone back to how things stood then. What the sessions of now started with they have for ever.

@@ -64,7 +64,10 @@ fn a_session_that_sets_nothing_costs_nothing() {
         assert!(!settings.needs_handover(id));
         assert_eq!(settings.begin(id, &[]), None);
     }
-    assert_eq!(settings.note(SessionId(1), &[Set("x".to_owned())]), None);
+    assert_eq!(
+        note(&mut settings, SessionId(1), &[Set("x".to_owned())]),
+        None
+    );
     assert!(!settings.needs_handover(SessionId(1)));
     assert!(settings.needs_handover(SessionId(2)));
 }
@@ -77,7 +80,7 @@ fn sessions_that_follow_one_another_put_their_settings_in_one_place() {
     let handover = [Move::Release, Move::HandOver, Move::Set];
     for id in (2..100).map(SessionId) {
         settings.begin(id, &handover);
-        settings.note(id, &[Set("x".to_owned())]);
+        note(&mut settings, id, &[Set("x".to_owned())]);
         let saves = settings.begin(stays, &handover).unwrap();
         assert!(saves.contains("'actix_shareddb.session_1_0'"), "{saves}");
         let loads = settings.begin(id, &handover).unwrap();
@@ -89,7 +92,7 @@ fn sessions_that_follow_one_another_put_their_settings_in_one_place() {
     let (a, b) = (SessionId(100), SessionId(101));
     for id in [a, b, stays] {
         let loads = settings.begin(id, &handover).unwrap();
-        settings.note(id, &[Set("x".to_owned())]);
+        note(&mut settings, id, &[Set("x".to_owned())]);
         assert_eq!(loads.contains("session_1_0"), id == b, "{loads}");
         assert_eq!(loads.contains("session_2_0"), id == stays, "{loads}");
     }
@@ -100,7 +103,8 @@ fn the_identity_is_given_up_first_and_taken_on_last() {
     let mut settings = Settings::default();
     let (a, b) = (SessionId(1), SessionId(2));
     settings.begin(a, &[]);
-    settings.note(
+    note(
+        &mut settings,
         a,
         &["x", "role", "session_authorization"].map(|name| Set(name.to_owned())),
     );
@@ -160,6 +164,10 @@ fn who_started_with_the_same_and_set_nothing_is_handed_over_to_for_nothing() {
     settings.begin(a, &[Move::HandOver]);
     assert!(!settings.needs_handover(b));
     settings.begin(b, &[]);
-    settings.note(b, &[Set("work_mem".to_owned())]);
+    note(&mut settings, b, &[Set("work_mem".to_owned())]);
     assert!(settings.needs_handover(a));
+}
+
+fn note(settings: &mut Settings, id: SessionId, changes: &[Change]) -> Option<String> {
+    settings.note(id, changes, &Parameters::default())
 }

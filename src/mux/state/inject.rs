@@ -131,7 +131,13 @@ impl Mux {
         if flight.ahead.is_failed() {
             return;
         }
-        if let Some(sql) = self.settings.note(flight.session, changes) {
+        let block = &flight.standing.block;
+        // Before that what is in force may be another session's.
+        let shown = match block.holds_backend() || block.is_implicit() {
+            true => &self.reported,
+            false => &flight.told,
+        };
+        if let Some(sql) = self.settings.note(flight.session, changes, shown) {
             self.run_text(flight, &sql, || Reader::Check { commit: false });
             if flight.may_be_cancelled {
                 self.put(&to_backend::flush());

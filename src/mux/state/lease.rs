@@ -75,6 +75,7 @@ impl Mux {
             self.belongings.rolled_back();
         }
         flight.orphans = self.belongings.give_up_orphans();
+        flight.told = session.told().clone();
         flight.read_only = session.default_transaction_read_only();
         flight.may_be_cancelled = session.key.is_some();
         flight.shows_client = shows_client;

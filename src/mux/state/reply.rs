@@ -430,6 +430,7 @@ impl Mux {
                 if let Some(command) = ran {
                     flight.standing.note(&command);
                     session.note(&command);
+                    self.settings.note_savepoint(&command);
                 }
                 flight.ahead = flight.standing.clone();
                 if status == b'E' {

@@ -220,6 +220,8 @@ impl Mux {
         session: &mut Session,
         command: &Command,
     ) -> Result<(), Report> {
+        let block = &flight.standing.block;
+        let held = block.holds_backend() || block.is_implicit();
         let done = control::apply(&mut flight.standing, command)?;
         flight.ahead = flight.standing.clone();
         flight.unnamed = None;
@@ -245,6 +247,13 @@ impl Mux {
         if ends_block {
             let is_undone = flight.standing.guard.is_undone();
             session.take_back_settings(&self.settings, is_undone);
+            if held {
+                flight.read_only = session.default_transaction_read_only_behind(
+                    &self.reported,
+                    &self.settings,
+                    is_undone,
+                );
+            }
         }
         Ok(())
     }

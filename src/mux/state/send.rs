@@ -310,6 +310,9 @@ impl Mux {
             flight.named(Nameable::Statement, name, previous);
         }
         if control::is_remembered(&command) {
+            if !flight.ahead.is_failed() || matches!(command, Command::RollbackTo(_)) {
+                self.settings.note_savepoint(&command);
+            }
             flight.ahead.note(&command);
             flight.steps.push_back(Step::Ran(command));
         }

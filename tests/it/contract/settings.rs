@@ -346,3 +346,97 @@ async fn a_client_is_told_of_a_set_that_follows_a_set_local() {
     })
     .await;
 }
+
+/// What a SET LOCAL hides comes back with the COMMIT, and savepoints take part of it back.
+#[tokio::test]
+async fn a_client_is_told_what_a_set_local_has_hidden() {
+    same(async |s| {
+        let (local, paris) = (
+            "SET LOCAL TimeZone = 'Asia/Tokyo'",
+            "SET TimeZone = 'Europe/Paris'",
+        );
+        let lima = "SET TimeZone = 'America/Lima'";
+        let in_one = format!("BEGIN; {paris}; {local}; COMMIT");
+        let in_one_undone = format!("BEGIN; {paris}; {local}; ROLLBACK");
+        for statements in [
+            &[
+                "BEGIN",
+                local,
+                "SAVEPOINT s",
+                paris,
+                "ROLLBACK TO s",
+                "COMMIT",
+            ][..],
+            &[
+                "BEGIN",
+                paris,
+                "SAVEPOINT s",
+                local,
+                "ROLLBACK TO s",
+                "COMMIT",
+            ],
+            &["BEGIN", local, "SAVEPOINT s", paris, "RELEASE s", "COMMIT"],
+            &[
+                "BEGIN",
+                "SAVEPOINT s",
+                local,
+                "ROLLBACK TO s",
+                paris,
+                local,
+                "COMMIT",
+            ],
+            &[
+                "BEGIN",
+                paris,
+                local,
+                "SAVEPOINT s",
+                lima,
+                "ROLLBACK TO s",
+                "COMMIT",
+            ],
+            &["BEGIN", paris, local, "COMMIT"],
+            &["BEGIN", paris, local, "ROLLBACK"],
+            &["BEGIN", local, local, "COMMIT"],
+            &[&in_one],
+            &[&in_one_undone],
+        ] {
+            for others in ["SELECT 1", lima] {
+                s.query(B, others).await;
+                for sql in statements {
+                    s.query(A, sql).await;
+                }
+                s.query(A, "SELECT 1").await;
+                s.query(A, "RESET TimeZone").await;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_script_that_changes_what_its_transactions_may_do_obeys() {
+    same(async |s| {
+        let insert = "INSERT INTO p2 SELECT coalesce(max(id), 0) + 1 FROM p2";
+        let on = "SET default_transaction_read_only = on";
+        let off = "RESET default_transaction_read_only";
+        let local = "SET LOCAL default_transaction_read_only = on";
+        for script in [
+            format!("{on}; COMMIT; {insert}"),
+            format!("{off}; COMMIT; {insert}"),
+            format!("BEGIN; {on}; COMMIT; {insert}"),
+            format!("BEGIN READ WRITE; {off}; COMMIT; {insert}; BEGIN; {insert}; COMMIT"),
+            format!("BEGIN; {on}; ROLLBACK; {insert}"),
+            format!("BEGIN; {local}; COMMIT; {insert}"),
+            format!("BEGIN; {on}; {local}; COMMIT; {insert}"),
+            format!("BEGIN; COMMIT; {insert}"),
+            off.to_owned(),
+            format!("BEGIN; COMMIT; {insert}"),
+        ] {
+            s.query(A, &script).await;
+            s.query(B, on).await;
+            s.query(A, insert).await;
+        }
+        s.query(A, "SELECT count(*) FROM p2").await;
+    })
+    .await;
+}
