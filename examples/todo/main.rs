@@ -5,7 +5,7 @@
 //! curl -H 'Content-Type: application/json' -d '{"name": "alice"}' http://127.0.0.1:8080/users
 //! ```
 //!
-//! `PORT` changes the port. Nothing in here knows that it is tested: `live.rs` calls [`app::run`], as `main` does.
+//! `PORT` changes the port. Nothing in here knows that it is tested: `live.rs` calls `app::run`, as `main` does.
 
 mod app;
 mod errors;
