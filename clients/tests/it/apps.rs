@@ -96,6 +96,11 @@ live_server! {
         async fn an_application_on_sqlx_joins(&mut self, live: &LiveServer) -> Result<()> {
             scenario(live).await
         }
+
+        #[isolation(Database)]
+        async fn an_application_on_sqlx_has_a_database_of_its_own(&mut self, live: &LiveServer) -> Result<()> {
+            scenario(live).await
+        }
     }
 
     impl With<Bb8> {

@@ -13,15 +13,23 @@ pub(super) enum Password {
 
 pub(super) fn of(config: &tokio_postgres::Config, password: Password) -> String {
     let mut url = String::from("postgres://");
-    if let Some(user) = config.get_user() {
-        url += &encoded(user.as_bytes());
-        if let (Some(secret), Password::Told) = (config.get_password(), password) {
-            let _ = write!(url, ":{}", encoded(secret));
-        }
+    let mut parameters = Vec::new();
+    let user = config.get_user().map(|user| encoded(user.as_bytes()));
+    let secret = match password {
+        Password::Told => config.get_password().map(encoded),
+        Password::Hidden => None,
+    };
+    let is_tcp = |host: &Host| matches!(host, Host::Tcp(_));
+    if !config.get_hosts().iter().any(is_tcp) {
+        // A URL that names a user names a host behind it, say those who read it by the book, sqlx among them.
+        parameters.extend(user.map(|user| format!("user={user}")));
+        parameters.extend(secret.map(|secret| format!("password={secret}")));
+    } else if let Some(user) = user {
+        url += &user;
+        url.extend(secret.map(|secret| format!(":{secret}")));
         url.push('@');
     }
     // A path of a folder stands among the parameters, where all clients look for it.
-    let mut parameters = Vec::new();
     let ports = config.get_ports();
     let port = |index: usize| {
         ports
@@ -82,7 +90,7 @@ mod tests {
         for text in [
             "host=localhost port=5433 user=alice password='p@ss w/rd' dbname=todo",
             "host=localhost,other port=5433,5434 user=alice dbname='to do'",
-            "host=/var/run/postgresql user=alice dbname=todo",
+            "host=/var/run/postgresql user=alice password='p@ss w/rd' dbname=todo",
             "host=::1 user=alice dbname=todo sslmode=require",
             "host=localhost dbname=todo",
         ] {
@@ -102,13 +110,23 @@ mod tests {
     }
 
     #[test]
-    fn people_see_no_password() {
-        let config = "host=localhost user=alice password=secret dbname=todo"
-            .parse()
-            .unwrap();
+    fn a_user_before_no_host_is_none_of_a_url() {
+        let config = "host=/tmp user=alice password=s&cret dbname=todo";
+        let config = config.parse().unwrap();
         assert_eq!(
-            of(&config, Password::Hidden),
-            "postgres://alice@localhost:5432/todo"
+            of(&config, Password::Told),
+            "postgres:///todo?user=alice&password=s%26cret&host=%2Ftmp&port=5432"
         );
+    }
+
+    #[test]
+    fn people_see_no_password() {
+        for (host, url) in [
+            ("localhost", "postgres://alice@localhost:5432/todo"),
+            ("/tmp", "postgres:///todo?user=alice&host=%2Ftmp&port=5432"),
+        ] {
+            let config = format!("host={host} user=alice password=secret dbname=todo");
+            assert_eq!(of(&config.parse().unwrap(), Password::Hidden), url);
+        }
     }
 }

@@ -164,9 +164,9 @@ async fn one_that_is_kept_outlives_its_keeper_and_says_how_to_look_into_it() {
         words,
         format!(
             "the test's database was kept as {name}:\n  \
-            psql 'postgres://postgres@/{name}?host={dir}&port=5432'\n\
+            psql 'postgres:///{name}?user=postgres&host={dir}&port=5432'\n\
             to drop it:\n  \
-            psql 'postgres://postgres@/postgres?host={dir}&port=5432' -c 'DROP DATABASE {name}'"
+            psql 'postgres:///postgres?user=postgres&host={dir}&port=5432' -c 'DROP DATABASE {name}'"
         )
     );
     assert_eq!(count(&target, "kept_one").await, 0);
