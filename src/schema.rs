@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
 use crate::error::{Error, Result};
-pub(crate) use code::Code;
+pub(crate) use code::{Code, Work};
 pub(crate) use files::{Script, Watched};
 
 /// The tables, types and rows that every test of a case starts from.
@@ -105,11 +105,39 @@ impl Schema {
         fingerprint: impl Into<String>,
         code: impl AsyncFn(&mut Client) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self(vec![Source::Code(Code::new(fingerprint.into(), code))])
+        Self(vec![Source::Code(Code::with(fingerprint.into(), code))])
+    }
+
+    /// The same for what connects by itself: a migration tool that takes a URL, a library with a driver of its own, or a
+    /// program.
+    ///
+    /// ```
+    /// use std::process::Command;
+    ///
+    /// use actix_shareddb::{Error, Schema};
+    ///
+    /// let schema = Schema::run_at("sqlx", async |url| {
+    ///     let mut sqlx = Command::new("sqlx");
+    ///     let status = sqlx.args(["migrate", "run"]).env("DATABASE_URL", url).status()?;
+    ///     match status.success() {
+    ///         true => Ok(()),
+    ///         false => Err(Error::other(format!("sqlx migrate run: {status}"))),
+    ///     }
+    /// })
+    /// .depends_on("migrations");
+    /// ```
+    ///
+    /// The URL is that of the database which is to become the prepared one. It is good for as long as the code runs: whatever
+    /// connects by it has to be closed before, or there is an error that says so.
+    pub fn run_at(
+        fingerprint: impl Into<String>,
+        code: impl AsyncFn(&str) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self(vec![Source::Code(Code::at(fingerprint.into(), code))])
     }
 
     /// Makes the text of a file, or of all files below a directory, a part of the fingerprint: the files that the code of
-    /// [`run`](Self::run) reads. They are read before each test, so that no change is missed.
+    /// [`run`](Self::run) or [`run_at`](Self::run_at) reads. They are read before each test, so that no change is missed.
     ///
     /// The path is relative to the directory of the package under test. Hidden files don't count.
     ///

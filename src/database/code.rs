@@ -3,18 +3,20 @@
 //! A migration tool may block, and its futures need not be `Send`; the test that waits for it, and the runtime of that
 //! test, shall not care.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::thread;
 
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
+use super::lane;
 use super::prepare::settle;
 use super::server::Server;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::panics;
-use crate::schema::Code;
+use crate::schema::{Code, Work};
 
 /// Runs the code in the database of `config`.
 pub(super) async fn run(
@@ -47,20 +49,26 @@ pub(super) async fn run(
 }
 
 async fn on_thread(server: &Server, config: &tokio_postgres::Config, code: &Code) -> Result<()> {
-    let mut session = Session::open(server, config).await?;
-    // What a panic leaves behind is a draft, which is dropped.
-    let outcome = AssertUnwindSafe(code.run(&mut session.client))
-        .catch_unwind()
-        .await;
-    match outcome {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Error::new("the schema's code failed").because(error)),
+    match &code.work {
+        Work::With(code) => {
+            let mut session = Session::open(server, config).await?;
+            outcome(code.run(&mut session.client)).await?;
+            settle(&session.client, "the schema's code").await?;
+            session.close().await;
+            Ok(())
+        }
+        Work::At(code) => outcome(code.run(&lane::url(config))).await,
+    }
+}
+
+/// What a panic leaves behind is a draft, which is dropped.
+async fn outcome(code: impl Future<Output = Result<()>>) -> Result<()> {
+    match AssertUnwindSafe(code).catch_unwind().await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Error::new("the schema's code failed").because(error)),
         Err(payload) => {
             let words = panics::words(payload.as_ref()).to_owned();
-            return Err(Error::new("the schema's code panicked").because(words));
+            Err(Error::new("the schema's code panicked").because(words))
         }
     }
-    settle(&session.client, "the schema's code").await?;
-    session.close().await;
-    Ok(())
 }

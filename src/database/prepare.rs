@@ -278,13 +278,26 @@ async fn rename(client: &Client, draft: &str, name: &str) -> Result<()> {
 async fn copy(client: &Client, database: &Database) -> Result<()> {
     let strategy = Strategy::of(client).await?;
     let create = strategy.create(&database.template_draft, &database.draft);
-    client.batch_execute(&create).await?;
+    client.batch_execute(&create).await.map_err(cannot_copy)?;
     let closed = format!(
         "ALTER DATABASE {} ALLOW_CONNECTIONS false",
         escape_identifier(&database.template_draft)
     );
     client.batch_execute(&closed).await?;
     database.mark_used(client, &database.template_draft).await
+}
+
+/// PostgreSQL has waited by then for those who were about to go.
+fn cannot_copy(error: tokio_postgres::Error) -> Error {
+    if error.code() != Some(&SqlState::OBJECT_IN_USE) {
+        return error.into();
+    }
+    Error::new("the schema's code has left connections to its database open")
+        .because(into_cause(error))
+        .help(
+            "close them before it returns, and wait for the programs that it starts: the database is copied then, and \
+            nobody may be connected to it",
+        )
 }
 
 async fn fill(server: &Server, client: &Client, database: &Database, steps: &[Step]) -> Result<()> {

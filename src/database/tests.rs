@@ -5,6 +5,7 @@ mod private;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::process::Command;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use tokio_postgres::Client;
 
 use super::*;
+use crate::error::Error;
 use private::{Private, connect};
 
 fn server(config: &Config) -> Server {
@@ -272,6 +274,29 @@ async fn code_runs_again_when_its_fingerprint_or_a_file_changes_and_not_else() {
     assert_ne!(name(&second), name(&third));
     assert_eq!(name(&first), name(&again));
     assert_eq!(count(&second, "noticed_b").await, 0);
+}
+
+/// As a tool in a process of its own does it, which connects by a URL.
+#[tokio::test]
+async fn code_that_takes_a_url_connects_by_itself() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    let migrate = async |url: &str| {
+        let sql = "CREATE TABLE by_url (a int); INSERT INTO by_url VALUES (1), (2)";
+        let psql = Command::new("psql").args([url, "-c", sql]).output()?;
+        match psql.status.success() {
+            true => Ok(()),
+            false => Err(Error::other(format!("{psql:?}"))),
+        }
+    };
+    let schema =
+        Schema::run_at("by URL 1", migrate).then(Schema::sql("INSERT INTO by_url VALUES (3)"));
+    let database = resolve(&schema, &config).await.expect("a database");
+    assert_eq!(count(&database, "by_url").await, 3);
+    assert_eq!(
+        private.databases_like(&name(&database)).await,
+        [name(&database), format!("{}_template", name(&database))]
+    );
 }
 
 #[tokio::test]

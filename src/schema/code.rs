@@ -1,4 +1,4 @@
-//! The code of a schema: what a migration tool does with a client.
+//! The code of a schema: what a migration tool does with a client, or at a URL.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,38 +12,61 @@ use crate::error::Result;
 #[derive(Clone)]
 pub(crate) struct Code {
     fingerprint: String,
-    run: Arc<dyn Run>,
+    pub(crate) work: Work,
+}
+
+/// An async closure as an object, by what it takes.
+#[derive(Clone)]
+pub(crate) enum Work {
+    With(Arc<dyn WithClient>),
+    At(Arc<dyn AtUrl>),
 }
 
 impl Code {
-    pub(super) fn new(
+    pub(super) fn with(
         fingerprint: String,
         code: impl AsyncFn(&mut Client) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self {
             fingerprint,
-            run: Arc::new(code),
+            work: Work::With(Arc::new(code)),
+        }
+    }
+
+    pub(super) fn at(
+        fingerprint: String,
+        code: impl AsyncFn(&str) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            fingerprint,
+            work: Work::At(Arc::new(code)),
         }
     }
 
     pub(super) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
-
-    /// Its future belongs to the thread that it is made on.
-    pub(crate) async fn run(&self, client: &mut Client) -> Result<()> {
-        self.run.run(client).await
-    }
 }
 
-/// An async closure as an object.
-trait Run: Send + Sync {
+pub(crate) trait WithClient: Send + Sync {
+    /// The future belongs to the thread that it is made on.
     fn run<'a>(&'a self, client: &'a mut Client) -> LocalBoxFuture<'a, Result<()>>;
 }
 
-impl<F: AsyncFn(&mut Client) -> Result<()> + Send + Sync> Run for F {
+impl<F: AsyncFn(&mut Client) -> Result<()> + Send + Sync> WithClient for F {
     fn run<'a>(&'a self, client: &'a mut Client) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(async move { self(client).await })
+    }
+}
+
+pub(crate) trait AtUrl: Send + Sync {
+    /// As above.
+    fn run<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, Result<()>>;
+}
+
+impl<F: AsyncFn(&str) -> Result<()> + Send + Sync> AtUrl for F {
+    fn run<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move { self(url).await })
     }
 }
 

@@ -3,11 +3,14 @@
 use std::fs;
 
 use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::eight_at_once;
-use super::private::Private;
+use super::private::{Private, connect};
 use crate::config::Config;
 use crate::database::resolve;
+use crate::error::Error;
 use crate::schema::Schema;
 
 #[tokio::test]
@@ -74,7 +77,17 @@ async fn a_failing_statement_is_shown_with_its_place() {
     let open = Schema::run("open", async |client| {
         Ok(client.batch_execute("BEGIN").await?)
     });
+    let failing_at = Schema::run_at("failing at", async |_| Err(Error::other("exit status: 1")));
+    let panicking_at = Schema::run_at("panicking at", async |_| panic!("oh no"));
     for (schema, expected) in [
+        (
+            failing_at,
+            "the schema's code failed\n  caused by: exit status: 1",
+        ),
+        (
+            panicking_at,
+            "the schema's code panicked\n  caused by: oh no",
+        ),
         (
             failing_code,
             "the schema's code failed\n  caused by: the database refused or failed a request\n  \
@@ -105,6 +118,34 @@ async fn a_failing_statement_is_shown_with_its_place() {
         .await
         .expect("the databases");
     assert_eq!(left.len(), 0);
+}
+
+#[tokio::test]
+async fn code_that_stays_connected_is_told_so() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    // Its own runtime ends with it, and so do connections there.
+    let runtime = Handle::current();
+    let (keep, mut kept) = mpsc::unbounded_channel();
+    let schema = Schema::run_at("connected", async move |url| {
+        let config: tokio_postgres::Config = url.parse()?;
+        let client = runtime.spawn(async move { connect(&config).await }).await;
+        keep.send(client.map_err(Error::other)?)
+            .map_err(Error::other)
+    });
+    let error = resolve(&schema, &config).await.expect_err("an error");
+    let draft = format!("{error:?}");
+    let draft = draft.split('"').nth(1).expect("its name");
+    assert_eq!(
+        format!("{error:?}").replace(draft, "DRAFT"),
+        "the schema's code has left connections to its database open\n  \
+        caused by: ERROR 55006: source database \"DRAFT\" is being accessed by other users\n\
+        DETAIL: There is 1 other session using the database.\n  \
+        help: close them before it returns, and wait for the programs that it starts: the database is copied then, and \
+        nobody may be connected to it"
+    );
+    assert!(kept.recv().await.is_some());
+    assert_eq!(private.databases_like(draft).await.len(), 0);
 }
 
 #[test]
