@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use actix_shareddb::__private::resolve;
 use actix_shareddb::{Config, Isolation, Schema, SharedTransaction, TestDatabase};
+use futures_util::future::join_all;
 use tokio_postgres::NoTls;
 
 mod figures;
@@ -58,57 +59,76 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 fn clones() {
     block_on(async {
-        for (tables, rounds) in [(10, 15), (200, 7)] {
+        for (tables, rounds) in [(10, 15), (40, 11), (200, 7), (1000, 5)] {
             let schema = schema(tables);
-            let config = Config::new()
-                .isolation(Isolation::Database)
-                .pool_max_size(1);
-            let prepared = resolve(&schema, &config).await.unwrap();
-            let (mut own, mut by_hand) = (Vec::new(), Vec::new());
-            for _ in 0..rounds {
-                let start = Instant::now();
-                let database = TestDatabase::open(&schema, &config).await.unwrap();
-                let pool = database.pool().unwrap();
-                pool.get()
-                    .await
-                    .unwrap()
-                    .batch_execute("SELECT 1")
-                    .await
-                    .unwrap();
-                drop(pool);
-                database.end().await.unwrap();
-                own.push(milliseconds(start));
-                let start = Instant::now();
-                clone_by_hand(&prepared).await;
-                by_hand.push(milliseconds(start));
+            let prepared = resolve(&schema, &committed()).await.unwrap();
+            let ours = |_| own_database(&schema);
+            let theirs = |nth| clone_by_hand(&prepared, nth);
+            for at_once in [1, 2, 8] {
+                let (mut own, mut by_hand) = (Vec::new(), Vec::new());
+                // The first one connects.
+                several(at_once, ours).await;
+                for round in 0..rounds {
+                    // What the first of the two has left to be written is written by the second.
+                    if round % 2 == 0 {
+                        own.push(several(at_once, ours).await);
+                    }
+                    by_hand.push(several(at_once, theirs).await);
+                    if round % 2 == 1 {
+                        own.push(several(at_once, ours).await);
+                    }
+                }
+                compare(
+                    &format!("own, {tables} tables, {at_once} at once, ms"),
+                    "CREATE DATABASE by hand",
+                    &own,
+                    &by_hand,
+                );
             }
-            compare(
-                &format!("own database, {tables} tables, ms"),
-                "CREATE DATABASE by hand",
-                &own,
-                &by_hand,
-            );
         }
     });
 }
 
+/// What each of so many at a time costs.
+async fn several<T: Future<Output = ()>>(at_once: u32, test: impl Fn(u32) -> T) -> f64 {
+    let start = Instant::now();
+    join_all((0..at_once).map(test)).await;
+    milliseconds(start) / f64::from(at_once)
+}
+
+fn committed() -> Config {
+    Config::new()
+        .isolation(Isolation::Database)
+        .pool_max_size(1)
+}
+
+async fn own_database(schema: &Schema) {
+    let database = TestDatabase::open(schema, &committed()).await.unwrap();
+    let pool = database.pool().unwrap();
+    let client = pool.get().await.unwrap();
+    client.batch_execute("SELECT 1").await.unwrap();
+    drop((client, pool));
+    database.end().await.unwrap();
+}
+
 /// As everybody would write it.
-async fn clone_by_hand(template: &tokio_postgres::Config) {
+async fn clone_by_hand(template: &tokio_postgres::Config, nth: u32) {
+    let name = format!("by_hand_{nth}");
     let mut config = template.clone();
     let (admin, connection) = config.dbname("postgres").connect(NoTls).await.unwrap();
     let admin_task = tokio::spawn(connection);
     let create = format!(
-        "CREATE DATABASE by_hand TEMPLATE {}",
+        "CREATE DATABASE {name} TEMPLATE {}",
         template.get_dbname().unwrap()
     );
     admin.batch_execute(&create).await.unwrap();
-    let (client, connection) = config.dbname("by_hand").connect(NoTls).await.unwrap();
+    let (client, connection) = config.dbname(&name).connect(NoTls).await.unwrap();
     let task = tokio::spawn(connection);
     client.batch_execute("SELECT 1").await.unwrap();
     drop(client);
     task.await.unwrap().unwrap();
     admin
-        .batch_execute("DROP DATABASE by_hand WITH (FORCE)")
+        .batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
         .await
         .unwrap();
     drop(admin);
