@@ -18,6 +18,7 @@ use super::account::Account;
 use super::share::{Cluster, Held};
 use super::{folder, start};
 use crate::error::Error;
+use crate::signals;
 
 /// Names the folder of the cluster to a process that is to use it.
 const HOME: &str = "ACTIX_SHAREDDB_TEST_HOME";
@@ -30,6 +31,8 @@ fn a_user() {
         assert!(Place::new().cluster.hold().is_none());
         return;
     };
+    // As the process of a live test does. Whoever runs the tests in the background may have Ctrl-C ignored.
+    signals::end_process_when_told().unwrap();
     let cluster = cluster_in(Path::new(&home));
     let _held = cluster.join().unwrap();
     writeln!(io::stdout(), "\njoined {}", postmaster(&cluster)).unwrap();
@@ -102,6 +105,8 @@ fn ctrl_c_ends_the_users_and_the_cluster_follows_in_good_order() {
     let mut user = place.user();
     user.joined();
     let group = place.group();
+    // Its end would end the user, too.
+    let _input = user.process.stdin.take();
     signal("INT", format!("-{}", user.process.id()));
     assert!(!user.process.wait().unwrap().success());
     place.assert_nothing_is_left_of(group);
