@@ -24,94 +24,77 @@ const SCHEMA: &str = "CREATE TABLE item (id serial PRIMARY KEY, name text UNIQUE
 
 fn main() {
     System::new().block_on(async {
-        for (what, sql, most) in [
+        let counts = [10, 100, 1_000, 10_000, 100_000];
+        for (what, sql, counts) in [
             (
                 "SELECT of one row",
                 "SELECT name FROM item WHERE id = 0",
-                100_000,
+                &counts[..],
             ),
             (
                 "INSERT of one row",
                 "INSERT INTO item DEFAULT VALUES",
-                100_000,
+                &counts,
             ),
             (
                 "UPDATE of the same row",
                 "UPDATE item SET name = name WHERE id = 0",
                 // PostgreSQL keeps every version of a row until the transaction ends that made it, and goes through them.
-                10_000,
+                &counts[..4],
             ),
         ] {
-            println!("\n{what}, microseconds each");
-            println!(
-                "{:>10} {:>10} {:>8} {:>14} {:>8}",
-                "statements", "shared", "", "plain, BEGIN", ""
-            );
-            let mut first = None;
-            for count in [10, 100, 1_000, 10_000, 100_000]
-                .into_iter()
-                .filter(|&count| count <= most)
-            {
-                let (mut of_shared, mut of_plain) = (Vec::new(), Vec::new());
-                for _ in 0..rounds(count) {
-                    of_shared.push(shared(sql, count).await);
-                    of_plain.push(plain(sql, count).await);
-                }
-                let (shared, plain) = (median(of_shared), median(of_plain));
-                let (s, p) = *first.get_or_insert((shared, plain));
-                println!(
-                    "{count:>10} {shared:>10.1} {:>7.2}x {plain:>14.1} {:>7.2}x",
-                    shared / s,
-                    plain / p
-                );
-            }
+            let each = async |count| [shared(sql, count).await, plain(sql, count).await];
+            table(what, "statements", counts, |count| count, each).await;
         }
-        println!("\nA row of so many that one SELECT returns, microseconds each");
-        println!(
-            "{:>10} {:>10} {:>8} {:>14} {:>8}",
-            "rows", "shared", "", "plain, BEGIN", ""
-        );
-        let mut first = None;
-        for count in [1_000, 10_000, 100_000, 1_000_000] {
+        let counts = [1_000, 10_000, 100_000, 1_000_000];
+        let each = async |count| {
             let sql = format!("SELECT n, 'item ' || n FROM generate_series(1, {count}) n");
-            let (mut of_shared, mut of_plain) = (Vec::new(), Vec::new());
-            for _ in 0..rounds(count / 10) {
-                of_shared.push(shared(&sql, 1).await / f64::from(count));
-                of_plain.push(plain(&sql, 1).await / f64::from(count));
-            }
-            let (shared, plain) = (median(of_shared), median(of_plain));
-            let (s, p) = *first.get_or_insert((shared, plain));
-            println!(
-                "{count:>10} {shared:>10.3} {:>7.2}x {plain:>14.3} {:>7.2}x",
-                shared / s,
-                plain / p
-            );
-        }
-        println!("\nA test of so many one after the other that insert a row, microseconds each");
-        println!("{:>10} {:>10}", "tests", "shared");
-        let mut first = None;
-        for count in [10, 100, 1_000, 10_000] {
-            let mut of_tests = Vec::new();
-            for _ in 0..rounds(count * 10) {
-                of_tests.push(tests(count).await);
-            }
-            let each = median(of_tests);
-            let f = *first.get_or_insert(each);
-            println!("{count:>10} {each:>10.1} {:>7.2}x", each / f);
-        }
-        println!("\nA statement of each of so many sessions, microseconds each");
-        println!("{:>10} {:>10}", "sessions", "shared");
-        let mut first = None;
-        for count in [1, 10, 100, 1_000] {
-            let mut of_sessions = Vec::new();
-            for _ in 0..rounds(count as u32 * 10) {
-                of_sessions.push(sessions(count).await);
-            }
-            let each = median(of_sessions);
-            let f = *first.get_or_insert(each);
-            println!("{count:>10} {each:>10.1} {:>7.2}x", each / f);
-        }
+            let all = [shared(&sql, 1).await, plain(&sql, 1).await];
+            all.map(|all| all / f64::from(count))
+        };
+        let what = "a row of those that one SELECT returns";
+        table(what, "rows", &counts, |count| count / 10, each).await;
+        let counts = [10, 100, 1_000, 10_000];
+        let what = "a test of those one after the other that insert a row";
+        let each = async |count| [tests(count).await];
+        table(what, "tests", &counts, |count| count * 10, each).await;
+        let counts = [1, 10, 100, 1_000];
+        let what = "a statement of each of the sessions";
+        let each = async |count| [sessions(count).await];
+        table(what, "sessions", &counts, |count| count * 10, each).await;
     });
+}
+
+/// Prints what one of so many costs, ours and, where there is another way, the other's, and how many times that of the first
+/// line. `statements` says how much work a count is.
+async fn table<const WAYS: usize>(
+    what: &str,
+    unit: &str,
+    counts: &[u32],
+    statements: impl Fn(u32) -> u32,
+    each: impl AsyncFn(u32) -> [f64; WAYS],
+) {
+    println!("\n{what}, microseconds each");
+    print!("{unit:>10}");
+    for way in &["shared", "plain, BEGIN"][..WAYS] {
+        print!(" {way:>14} {:>8}", "");
+    }
+    println!();
+    let mut first = None;
+    for &count in counts {
+        let mut figures = [const { Vec::new() }; WAYS];
+        for _ in 0..rounds(statements(count)) {
+            for (figures, figure) in figures.iter_mut().zip(each(count).await) {
+                figures.push(figure);
+            }
+        }
+        let medians = figures.map(median);
+        print!("{count:>10}");
+        for (median, first) in medians.iter().zip(first.get_or_insert(medians)) {
+            print!(" {median:>14.3} {:>7.2}x", median / *first);
+        }
+        println!();
+    }
 }
 
 /// The more connections the less each has to do, to an odd number.
@@ -183,9 +166,9 @@ async fn tests(count: u32) -> f64 {
 }
 
 /// Ten statements of each session, in turns.
-async fn sessions(count: usize) -> f64 {
+async fn sessions(count: u32) -> f64 {
     let schema = Schema::sql(SCHEMA);
-    let config = Config::new().pool_max_size(count);
+    let config = Config::new().pool_max_size(count as usize);
     let transaction = SharedTransaction::open(&schema, &config).await.unwrap();
     let pool = transaction.pool().unwrap();
     let mut clients = Vec::new();
@@ -200,7 +183,7 @@ async fn sessions(count: usize) -> f64 {
             client.batch_execute("SELECT 1").await.unwrap();
         }
     }
-    let each = start.elapsed().as_secs_f64() * 1e6 / (10 * count) as f64;
+    let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(10 * count);
     drop(clients);
     transaction.rollback().await.unwrap();
     each
