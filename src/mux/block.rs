@@ -70,6 +70,11 @@ impl Block {
         matches!(self, Self::Implicit(transaction) if transaction.started)
     }
 
+    /// The backend works on a transaction of it, be that implicit or not.
+    pub(crate) fn is_on_backend(&self) -> bool {
+        self.holds_backend() || self.is_implicit()
+    }
+
     /// A batch was refused before it reached the backend.
     pub(crate) fn fail(&mut self) {
         if let Self::Open(open) = self {

@@ -299,6 +299,12 @@ impl Flight {
         self.steps.push_back(Step::Reply { to, reader });
     }
 
+    /// The client is told these before it hears of what is sent next.
+    pub(super) fn tell(&mut self, reports: Vec<Report>) {
+        let told = reports.into_iter().map(Box::new);
+        self.steps.extend(told.map(Step::Tell));
+    }
+
     /// The message just sent has given or taken away a name.
     pub(super) fn named(&mut self, what: Nameable, name: Bytes, previous: Option<Prepared>) {
         self.steps.push_back(Step::Named(Named {

@@ -287,11 +287,15 @@ impl Fields {
         (length <= self.0.len()).then(|| self.0.advance(length))
     }
 
+    /// A number, and behind it so many fields of this length.
+    pub(crate) fn skip_all(&mut self, length: usize) -> Option<()> {
+        let count = usize::from(self.short()?);
+        self.skip(count * length)
+    }
+
     /// The values of a Bind's parameters, from their format codes on; `None` is NULL.
     pub(crate) fn values(&mut self) -> Option<Vec<Option<Bytes>>> {
-        for _ in 0..self.short()? {
-            self.short()?;
-        }
+        self.skip_all(2)?;
         (0..self.short()?)
             .map(|_| match usize::try_from(self.int()?) {
                 Ok(length) => self.take(length).map(Some),
@@ -379,7 +383,7 @@ pub(crate) mod to_backend {
 
 /// The messages that a session gets from the multiplexer instead of the backend.
 pub(crate) mod to_session {
-    use super::{BufMut, Message, backend};
+    use super::{BufMut, Bytes, Message, backend};
 
     /// The answer to an SSLRequest or a GSSENCRequest.
     pub(crate) const NO_ENCRYPTION: &[u8] = b"N";
@@ -408,8 +412,14 @@ pub(crate) mod to_session {
         })
     }
 
+    /// With the status `I`, `T` or `E`. Each batch ends with one, so they aren't built.
     pub(crate) fn ready_for_query(status: u8) -> Message {
-        Message::build(backend::READY_FOR_QUERY, |body| body.put_u8(status))
+        Message(Bytes::from_static(match status {
+            b'I' => b"Z\0\0\0\x05I",
+            b'T' => b"Z\0\0\0\x05T",
+            b'E' => b"Z\0\0\0\x05E",
+            _ => unreachable!("no transaction has the status {status}"),
+        }))
     }
 
     pub(crate) fn command_complete(tag: &str) -> Message {

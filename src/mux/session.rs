@@ -12,7 +12,7 @@ use super::command::{Command, Discard};
 use super::garbage::Garbage;
 use super::held::Held;
 use super::message::to_session::Report;
-use super::message::{self, Message, backend, frontend, to_session};
+use super::message::{Message, frontend, to_session};
 use super::modes;
 use super::notify::Mailbox;
 use super::on_commit::Table;
@@ -217,13 +217,9 @@ impl Session {
     }
 
     pub(super) fn send(&mut self, message: &Message) {
-        if self.is_told() {
+        if !self.gone || self.farewell.is_some() {
             self.outbox.put_slice(message.frame());
         }
-    }
-
-    fn is_told(&self) -> bool {
-        !self.gone || self.farewell.is_some()
     }
 
     /// Tells a client that doesn't keep to the protocol the last that it hears.
@@ -241,11 +237,7 @@ impl Session {
                 self.send(&notification);
             }
         }
-        if self.is_told() {
-            message::write(&mut self.outbox, backend::READY_FOR_QUERY, |body| {
-                body.put_u8(status);
-            });
-        }
+        self.send(&to_session::ready_for_query(status));
     }
 
     /// Another session has notified: says whether the client is told at once, which it isn't in a transaction.

@@ -345,9 +345,13 @@ impl Settings {
     }
 
     fn take_seat(&mut self, id: SessionId) -> usize {
+        if let Some(&seat) = self.seats.get(&id) {
+            return seat;
+        }
         let taken: BTreeSet<_> = self.seats.values().copied().collect();
         let free = (1..).find(|seat| !taken.contains(seat)).unwrap_or_default();
-        *self.seats.entry(id).or_insert(free)
+        self.seats.insert(id, free);
+        free
     }
 
     fn remove(&mut self, id: SessionId) {

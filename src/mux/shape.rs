@@ -10,7 +10,8 @@ pub(super) fn is_sound(message: &Message) -> bool {
     let mut fields = message.fields();
     let is_whole = match message.tag() {
         frontend::QUERY => skip_strings(&mut fields, 1),
-        frontend::PARSE => skip_strings(&mut fields, 2).and_then(|()| skip_types(&mut fields)),
+        // The types of its parameters.
+        frontend::PARSE => skip_strings(&mut fields, 2).and_then(|()| fields.skip_all(4)),
         frontend::BIND => skip_strings(&mut fields, 2).and_then(|()| skip_values(&mut fields)),
         frontend::DESCRIBE | frontend::CLOSE => fields
             .byte()
@@ -27,19 +28,14 @@ fn skip_strings(fields: &mut Fields, count: usize) -> Option<()> {
     (0..count).try_for_each(|_| fields.skip_string())
 }
 
-/// The types of a Parse's parameters.
-fn skip_types(fields: &mut Fields) -> Option<()> {
-    (0..fields.short()?).try_for_each(|_| fields.skip(4))
-}
-
-/// The values of a Bind's parameters, and the formats of the results.
+/// The values of a Bind's parameters between their formats and those of the results.
 fn skip_values(fields: &mut Fields) -> Option<()> {
-    (0..fields.short()?).try_for_each(|_| fields.skip(2))?;
+    fields.skip_all(2)?;
     (0..fields.short()?).try_for_each(|_| match usize::try_from(fields.int()?) {
         Ok(length) => fields.skip(length),
         Err(_) => Some(()),
     })?;
-    (0..fields.short()?).try_for_each(|_| fields.skip(2))
+    fields.skip_all(2)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl Mux {
     }
 
     fn refuse_order(&mut self, flight: &mut Flight, report: &Report) {
-        self.send_refusal_of_query(flight, report.message());
+        self.send_refusal_of_query(flight, b"", report.message());
     }
 
     /// The backend has done so.

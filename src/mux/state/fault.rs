@@ -145,7 +145,7 @@ impl Mux {
             }
             Some(Action::Fail(error)) => {
                 flight.script = None;
-                self.send_refusal_of_query(flight, error);
+                self.send_refusal_of_query(flight, b"", error);
                 return None;
             }
             Some(Action::Delay(time)) => {

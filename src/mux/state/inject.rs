@@ -131,9 +131,8 @@ impl Mux {
         if flight.ahead.is_failed() {
             return;
         }
-        let block = &flight.standing.block;
         // Before that what is in force may be another session's.
-        let shown = match block.holds_backend() || block.is_implicit() {
+        let shown = match flight.standing.block.is_on_backend() {
             true => &self.reported,
             false => &flight.told,
         };

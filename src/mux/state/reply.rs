@@ -456,10 +456,8 @@ impl Mux {
             }
             // What went before the query has been answered.
             Reader::Fence => {}
-            // The failure was to be expected, and is undone by what follows.
-            Reader::Proof => flight.failed = false,
-            // It was told long ago.
-            Reader::Failure => flight.failed = false,
+            // The failure was to be expected, and is undone by what follows, or was told long ago.
+            Reader::Proof | Reader::Failure => flight.failed = false,
             // The end of a check.
             _ => {
                 let after = flight.after_check.take();
@@ -473,9 +471,7 @@ impl Mux {
                         }
                         Some(error) => {
                             flight.script = None;
-                            self.send_refusal(&mut flight, error);
-                            self.put(&to_backend::sync());
-                            flight.expect(Request::Sync, Reader::Client);
+                            self.send_refusal_of_query(&mut flight, own::PORTAL, error);
                         }
                     }
                 } else if status == b'E' {

@@ -14,7 +14,7 @@ use crate::mux::belongings::Belongings;
 use crate::mux::block::{Block, Executed};
 use crate::mux::command::Command;
 use crate::mux::control;
-use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script, Step};
+use crate::mux::flight::{AfterCheck, Effect, Flight, Part, Reader, Request, Script};
 use crate::mux::message::to_session::Report;
 use crate::mux::message::{Message, to_backend, to_session};
 use crate::mux::modes;
@@ -220,8 +220,7 @@ impl Mux {
         session: &mut Session,
         command: &Command,
     ) -> Result<(), Report> {
-        let block = &flight.standing.block;
-        let held = block.holds_backend() || block.is_implicit();
+        let held = flight.standing.block.is_on_backend();
         let done = control::apply(&mut flight.standing, command)?;
         flight.ahead = flight.standing.clone();
         flight.unnamed = None;
@@ -276,11 +275,7 @@ impl Mux {
             self.put(&to_backend::sync());
             flight.expect(Request::Sync, Reader::Fence);
         }
-        flight.steps.extend(
-            run.warnings
-                .into_iter()
-                .map(|warning| Step::Tell(Box::new(warning))),
-        );
+        flight.tell(run.warnings);
         if run.queries {
             flight.query();
         }
@@ -303,9 +298,14 @@ impl Mux {
         }
     }
 
-    /// Refuses what PostgreSQL refuses when it runs it, in the unnamed portal.
-    pub(super) fn send_refusal_of_query(&mut self, flight: &mut Flight, error: Message) {
-        self.send_refusal_in(flight, b"", error);
+    /// Ends a Query with this error. What PostgreSQL refuses when it runs it fails in the unnamed portal.
+    pub(super) fn send_refusal_of_query(
+        &mut self,
+        flight: &mut Flight,
+        portal: &[u8],
+        error: Message,
+    ) {
+        self.send_refusal_in(flight, portal, error);
         self.put(&to_backend::sync());
         flight.expect(Request::Sync, Reader::Client);
     }
@@ -319,7 +319,7 @@ impl Mux {
         if flight.standing.holds_backend() && !flight.standing.is_failed() {
             // The backend must know that the block has failed.
             flight.script = None;
-            return self.send_refusal_of_query(flight, report.message());
+            return self.send_refusal_of_query(flight, b"", report.message());
         }
         flight.failed = true;
         flight.standing.end_batch(b'E', Executed::Anything);

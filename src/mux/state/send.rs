@@ -229,11 +229,7 @@ impl Mux {
             flight.alone = true;
             let warnings =
                 control::warnings(&command, &flight.ahead, several, || session.release());
-            flight.steps.extend(
-                warnings
-                    .into_iter()
-                    .map(|warning| Step::Tell(Box::new(warning))),
-            );
+            flight.tell(warnings);
             if let Some(sql) = self.errand(session.id, &command, &flight.ahead) {
                 self.start(flight);
                 self.send_changes(flight, &changes);
@@ -269,11 +265,7 @@ impl Mux {
         self.start(flight);
         self.send_changes(flight, &changes);
         let warnings = control::warnings(&command, &flight.ahead, several, || session.release());
-        flight.steps.extend(
-            warnings
-                .into_iter()
-                .map(|warning| Step::Tell(Box::new(warning))),
-        );
+        flight.tell(warnings);
         if queries {
             flight.query();
         }
