@@ -2,6 +2,7 @@
 
 mod code;
 pub(crate) mod lane;
+mod look;
 mod permission;
 mod prepare;
 mod server;
@@ -13,6 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::mux::Reads;
 use crate::schema::{Schema, Step};
 use lane::Template;
 use permission::Permission;
@@ -53,6 +55,8 @@ pub(crate) struct Found {
     pub(crate) config: tokio_postgres::Config,
     /// Nobody commits anything there.
     pub(crate) is_prepared: bool,
+    /// Of one that isn't prepared nothing is known, for it may change.
+    pub(crate) reads: Reads,
     template: Template,
 }
 
@@ -72,15 +76,21 @@ impl Database {
             return Ok(Found {
                 config,
                 is_prepared: false,
+                reads: Reads::Doubtful,
                 template,
             });
         };
-        let Prepared { config, template } = prepare::prepare(&server, steps).await?;
+        let Prepared {
+            config,
+            template,
+            reads,
+        } = prepare::prepare(&server, steps).await?;
         let model = config.get_dbname().unwrap_or_default();
         Ok(Found {
             template: Template::prepared(server, model, template),
             config,
             is_prepared: true,
+            reads,
         })
     }
 }

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::case::{run, run_in};
+use crate::mux::Reads;
 pub use crate::queries::Capture;
 pub use crate::verdict::Outcome;
 use crate::{Config, Result, Schema, SharedTransaction, database};
@@ -17,4 +18,11 @@ pub fn session(
 /// The database that a shared transaction would be opened in.
 pub async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
     database::resolve(schema, config).await
+}
+
+/// Opens a shared transaction in a database as it is, of which its user says that nothing in it writes when it's read.
+pub async fn open_trusted(config: &Config) -> Result<SharedTransaction> {
+    let mut found = database::find(&Schema::existing(), config).await?;
+    found.reads = Reads::Pure;
+    SharedTransaction::open_in(found, config, config.connection_limit()).await
 }

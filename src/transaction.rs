@@ -117,6 +117,7 @@ impl SharedTransaction {
             config.lease(),
             Instant::now(),
         )
+        .with_reads(found.reads)
         .deny_isolation_levels(config.denies_levels());
         if let Some(name) = &name {
             mux = mux.named(name);

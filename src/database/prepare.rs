@@ -16,9 +16,11 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::code;
 use super::lane::Strategy;
+use super::look;
 use super::server::Server;
 use super::session::{Session, into_cause};
 use crate::error::{Error, Result};
+use crate::mux::Reads;
 use crate::schema::{self, Script, Step, fingerprint};
 
 /// The database that holds what `steps` make, prepared if it isn't there.
@@ -27,27 +29,29 @@ pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<Prepared>
     loop {
         let maintenance = Session::open(server, server.config()).await?;
         let database = Database::named(server, &maintenance.client, steps).await?;
-        if database.state(&maintenance.client).await? == State::Ready {
+        if let State::Ready(reads) = database.state(&maintenance.client).await? {
             maintenance.close().await;
-            return Ok(database.into());
+            return Ok(database.prepared(reads));
         }
         if lock(&maintenance.client, &database).await? {
             // Another process may have prepared it in between.
-            match database.state(&maintenance.client).await? {
-                State::Ready => {}
+            let reads = match database.state(&maintenance.client).await? {
+                State::Ready(reads) => reads,
                 // A date that can't be set only lets the database be dropped sooner, and it is prepared again.
-                State::NotUsedToday => {
+                State::NotUsedToday(reads) => {
                     for name in [&database.name, &database.template] {
-                        let _ = database.mark_used(&maintenance.client, name).await;
+                        let _ = database.mark_used(&maintenance.client, name, reads).await;
                     }
+                    reads
                 }
                 State::Absent => {
-                    build(server, &maintenance.client, &database, steps).await?;
+                    let reads = build(server, &maintenance.client, &database, steps).await?;
                     drop_unused(&maintenance.client, &database).await;
+                    reads
                 }
-            }
+            };
             maintenance.close().await;
-            return Ok(database.into());
+            return Ok(database.prepared(reads));
         }
         // Who prepares may need the connection that this one would wait with.
         maintenance.close().await;
@@ -70,15 +74,7 @@ pub(super) struct Prepared {
     pub(super) config: tokio_postgres::Config,
     /// A copy of it, to which nobody connects, as who clones it demands.
     pub(super) template: String,
-}
-
-impl From<Database> for Prepared {
-    fn from(database: Database) -> Self {
-        Self {
-            config: database.config,
-            template: database.template,
-        }
-    }
+    pub(super) reads: Reads,
 }
 
 /// How long another process may take to prepare.
@@ -98,7 +94,7 @@ struct Database {
     role: String,
     /// Today, as the server says, and as `mark_used` writes it.
     today: String,
-    /// The comment of all databases of this package, up to the date.
+    /// How the comment of all databases of this package begins.
     comment: String,
     config: tokio_postgres::Config,
 }
@@ -106,8 +102,8 @@ struct Database {
 #[derive(PartialEq, Eq)]
 enum State {
     Absent,
-    Ready,
-    NotUsedToday,
+    Ready(Reads),
+    NotUsedToday(Reads),
 }
 
 impl Database {
@@ -142,37 +138,61 @@ impl Database {
     async fn state(&self, client: &Client) -> Result<State> {
         let rows = client
             .query_typed(
-                "SELECT bool_and(coalesce(right(pg_catalog.shobj_description(oid, 'pg_database'), 10) = $3, false))
-                FROM pg_catalog.pg_database WHERE datname IN ($1, $2) HAVING count(*) = 2",
+                "SELECT bool_and(coalesce(right(comment, 10) = $3, false)),
+                    bool_and(coalesce(starts_with(comment, $4), false))
+                FROM pg_catalog.pg_database, pg_catalog.shobj_description(oid, 'pg_database') AS comment
+                WHERE datname IN ($1, $2) HAVING count(*) = 2",
                 &[
                     (&self.name, Type::TEXT),
                     (&self.template, Type::TEXT),
                     (&self.today, Type::TEXT),
+                    (&(self.comment.clone() + PURE), Type::TEXT),
                 ],
             )
             .await?;
-        Ok(match rows.first().map(|row| row.get(0)) {
-            None => State::Absent,
-            Some(true) => State::Ready,
-            Some(false) => State::NotUsedToday,
+        let Some(row) = rows.first() else {
+            return Ok(State::Absent);
+        };
+        let reads = match row.get(1) {
+            true => Reads::Pure,
+            false => Reads::Doubtful,
+        };
+        Ok(match row.get(0) {
+            true => State::Ready(reads),
+            false => State::NotUsedToday(reads),
         })
     }
 
-    /// Dates the database, so that those that nobody uses any more can be dropped.
-    async fn mark_used(&self, client: &Client, name: &str) -> Result<()> {
-        let comment = format!("{}{}", self.comment, self.today);
+    fn prepared(self, reads: Reads) -> Prepared {
+        Prepared {
+            config: self.config,
+            template: self.template,
+            reads,
+        }
+    }
+
+    /// Dates the database, so that those that nobody uses any more can be dropped, and notes down what was found in it.
+    async fn mark_used(&self, client: &Client, name: &str, reads: Reads) -> Result<()> {
+        let found = match reads {
+            Reads::Pure => PURE,
+            Reads::Doubtful => "",
+        };
+        let comment = format!("{}{found}last used {}", self.comment, self.today);
         Ok(client.batch_execute(&comment_on(name, &comment)).await?)
     }
 }
 
-/// How the comment of all databases of this package begins; the date of their last use follows.
+/// How the comment of all databases of this package begins; what was found and the date of their last use follow.
 fn comment() -> Result<String> {
     let package = schema::package_dir()?;
     Ok(format!(
-        "actix-shareddb: prepared for {}, last used ",
+        "actix-shareddb: prepared for {}, ",
         package.display()
     ))
 }
+
+/// What the comment says then of a database of which that is known.
+const PURE: &str = "holds nothing that writes when it's read, ";
 
 fn comment_on(name: &str, comment: &str) -> String {
     format!(
@@ -187,7 +207,7 @@ pub(super) async fn date(client: &Client, name: &str) -> Result<()> {
     let today = "SELECT to_char(current_date, 'YYYY-MM-DD')";
     let rows = client.query_typed(today, &[]).await?;
     let today: &str = rows.first().map_or("", |row| row.get(0));
-    let comment = format!("{}{today}", comment()?);
+    let comment = format!("{}last used {today}", comment()?);
     Ok(client.batch_execute(&comment_on(name, &comment)).await?)
 }
 
@@ -218,7 +238,7 @@ async fn build(
     client: &Client,
     database: &Database,
     steps: &[Step],
-) -> Result<()> {
+) -> Result<Reads> {
     drop_drafts(client, database).await?;
     client
         .batch_execute(&format!(
@@ -228,8 +248,9 @@ async fn build(
         .await
         .map_err(|error| cannot_create(server, database, error))?;
     let outcome = async {
-        fill(server, client, database, steps).await?;
-        copy(client, database).await
+        let reads = fill(server, client, database, steps).await?;
+        copy(client, database, reads).await?;
+        Ok(reads)
     }
     .await;
     if outcome.is_err() {
@@ -239,7 +260,8 @@ async fn build(
     }
     // The database itself comes last: it is complete when it has its template.
     rename(client, &database.template_draft, &database.template).await?;
-    rename(client, &database.draft, &database.name).await
+    rename(client, &database.draft, &database.name).await?;
+    outcome
 }
 
 async fn drop_drafts(client: &Client, database: &Database) -> Result<()> {
@@ -275,7 +297,7 @@ async fn rename(client: &Client, draft: &str, name: &str) -> Result<()> {
 }
 
 /// Copies the draft while nobody is connected to it, as there soon will be tests that are.
-async fn copy(client: &Client, database: &Database) -> Result<()> {
+async fn copy(client: &Client, database: &Database, reads: Reads) -> Result<()> {
     let strategy = Strategy::of(client).await?;
     let create = strategy.create(&database.template_draft, &database.draft);
     client.batch_execute(&create).await.map_err(cannot_copy)?;
@@ -284,7 +306,9 @@ async fn copy(client: &Client, database: &Database) -> Result<()> {
         escape_identifier(&database.template_draft)
     );
     client.batch_execute(&closed).await?;
-    database.mark_used(client, &database.template_draft).await
+    database
+        .mark_used(client, &database.template_draft, reads)
+        .await
 }
 
 /// PostgreSQL has waited by then for those who were about to go.
@@ -300,8 +324,15 @@ fn cannot_copy(error: tokio_postgres::Error) -> Error {
         )
 }
 
-async fn fill(server: &Server, client: &Client, database: &Database, steps: &[Step]) -> Result<()> {
-    database.mark_used(client, &database.draft).await?;
+async fn fill(
+    server: &Server,
+    client: &Client,
+    database: &Database,
+    steps: &[Step],
+) -> Result<Reads> {
+    database
+        .mark_used(client, &database.draft, Reads::Doubtful)
+        .await?;
     let mut config = server.config().clone();
     config.dbname(&database.draft);
     let session = Session::open(server, &config).await?;
@@ -312,8 +343,10 @@ async fn fill(server: &Server, client: &Client, database: &Database, steps: &[St
             Step::Watched(_) => {}
         }
     }
+    let reads = look::reads(&session.client).await?;
+    database.mark_used(client, &database.draft, reads).await?;
     session.close().await;
-    Ok(())
+    Ok(reads)
 }
 
 /// Runs a script as a whole, and leaves the session as it was when new.

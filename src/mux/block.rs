@@ -8,6 +8,7 @@
 //!
 //! * a transaction that was kept leaves [`Work::Kept`]: the next one starts with RELEASE and SAVEPOINT, or, if it was a
 //!   plain one ([`Work::Plain`]), with one more SAVEPOINT on top;
+//! * one that has only read leaves [`Work::None`]: the next one needs no other savepoint;
 //! * a transaction that was undone leaves [`Work::Undone`]: the next one starts with ROLLBACK TO;
 //! * the very first one starts with the BEGIN of the outer transaction, and SAVEPOINT ([`Work::Outside`]);
 //! * so BEGIN, COMMIT and ROLLBACK by themselves need no traffic at all, and nothing is ever sent behind a batch,
@@ -175,6 +176,8 @@ pub(crate) enum Executed {
     /// Nothing: a driver prepares statements in batches of their own.
     #[default]
     Nothing,
+    /// Statements that leave nothing behind at all.
+    Reads,
     /// Statements that leave nothing behind that ends with a subtransaction.
     Plain,
     Anything,
@@ -317,7 +320,7 @@ impl Standing {
             Block::None => {}
             Block::Implicit(_) if failed => self.finish(Work::Undone),
             Block::Implicit(_) => self.finish(match executed {
-                Executed::Nothing => Work::None,
+                Executed::Nothing | Executed::Reads => Work::None,
                 Executed::Plain => Work::Plain,
                 Executed::Anything => Work::Kept,
             }),

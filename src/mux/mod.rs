@@ -21,6 +21,7 @@
 //! | [`encoding`] | what the lexer couldn't read |
 //! | [`lexer`], [`value`], [`split`], [`command`] | what tokens mean, where statements begin and end, and what they are |
 //! | [`block`], [`modes`] | where a session stands in its transaction, and what the standing savepoint must do |
+//! | [`reads`] | which statements can do nothing but read |
 //! | [`control`] | which statements are answered or refused here |
 //! | [`own`], [`deferral`], [`garbage`], [`on_commit`] | what is sent on the multiplexer's own account |
 //! | [`refcursor`] | which cursors nobody named in a statement |
@@ -61,6 +62,7 @@ mod notify;
 mod on_commit;
 pub(crate) mod own;
 mod parameters;
+mod reads;
 pub(crate) mod record;
 pub(crate) mod redirect;
 mod refcursor;
@@ -76,6 +78,7 @@ mod value;
 pub(crate) use deferral::Deferral;
 pub(crate) use flight::Reach;
 pub(crate) use initial::Initial;
+pub(crate) use reads::Reads;
 pub(crate) use session::SessionId;
 pub(crate) use state::{Ending, Mux, Transmit};
 

@@ -17,6 +17,7 @@ use super::modes;
 use super::notify::Mailbox;
 use super::on_commit::Table;
 use super::parameters::{self, Parameters};
+use super::reads;
 use super::redirect;
 use super::rewrite::Shifts;
 use super::settings::{self, Change, Settings};
@@ -79,7 +80,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn new(command: Command, sql: Bytes, scs: bool) -> Self {
         Self {
-            executed: executed_by(&command, &sql),
+            executed: executed_by(&command, &sql, scs),
             changes: settings::changes(&command, &sql, scs),
             queries: modes::takes_snapshot(&command, &sql, scs),
             command,
@@ -93,7 +94,7 @@ impl Prepared {
 
     /// It can be run again if it turns out that it has not been run.
     pub(super) fn is_plain(&self) -> bool {
-        self.command == Command::Other && self.executed == Executed::Plain
+        self.command == Command::Other && self.executed <= Executed::Plain
     }
 }
 
@@ -466,8 +467,9 @@ fn over<'a>(
 }
 
 /// What running a statement means for the standing savepoint.
-pub(super) fn executed_by(command: &Command, statement: &[u8]) -> Executed {
+pub(super) fn executed_by(command: &Command, statement: &[u8], scs: bool) -> Executed {
     match command {
+        Command::Other if reads::only_reads(statement, scs) => Executed::Reads,
         // A transaction can be made READ ONLY in this way, too, which ends with its subtransaction.
         Command::Other | Command::PgNotify { .. } if !settings::mentions_set_config(statement) => {
             Executed::Plain

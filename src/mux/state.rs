@@ -43,6 +43,7 @@ use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, backend, frontend, to_session};
 use super::on_commit::Tables;
 use super::parameters::Parameters;
+use super::reads::Reads;
 use super::record::Recorder;
 use super::session::{Phase, Session, SessionId};
 use super::settings::Settings;
@@ -119,6 +120,7 @@ pub(crate) struct Mux {
     /// Temporary tables that the commit of the transaction on the backend drops or empties.
     tables: Tables,
     deferral: Deferral,
+    reads: Reads,
     denies_levels: bool,
     lease_timeout: Duration,
     settings: Settings,
@@ -172,6 +174,7 @@ impl Mux {
             garbage: Garbage::default(),
             tables: Tables::default(),
             deferral,
+            reads: Reads::Doubtful,
             denies_levels: false,
             lease_timeout,
             settings: Settings::default(),
@@ -195,6 +198,12 @@ impl Mux {
     /// The same, but to ask for an isolation level that isn't exercised is an error.
     pub(crate) fn deny_isolation_levels(mut self, deny: bool) -> Self {
         self.denies_levels = deny;
+        self
+    }
+
+    /// The same over a database of which this is known.
+    pub(crate) fn with_reads(mut self, reads: Reads) -> Self {
+        self.reads = reads;
         self
     }
 

@@ -28,6 +28,7 @@
 //! cancelled  nothing     the same, but the backend was found at nothing of the client's
 //! named  "a::test"       (first line) the test has a name, and the backend has not begun the outer transaction yet
 //! outside                (first line) the backend has not begun the outer transaction yet
+//! trusts reads           (first line) the database holds nothing that writes when it's read
 //! denies levels          (first line) isolation levels that aren't exercised are errors
 //! deferrable  "s.c"      (first line) the database has a deferrable constraint, this one deferred initially
 //! reports  TimeZone  UTC (first line) the server reports this of a session that has set nothing
@@ -51,7 +52,7 @@ use super::fault::{self, Action, Fault};
 use super::message::to_session::Report;
 use super::message::{Message, ProtocolViolation, to_backend, to_session};
 use super::record::Origin;
-use super::{Deferral, Initial, Mux, Reach, SessionId, Transmit};
+use super::{Deferral, Initial, Mux, Reach, Reads, SessionId, Transmit};
 
 #[test]
 fn the_transcripts_are_followed() {
@@ -144,6 +145,10 @@ impl Replay {
             ["deferrable", names] => {
                 let deferral = Deferral::Known((*names).to_owned());
                 self.mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), self.now).begun();
+            }
+            ["trusts", "reads"] => {
+                let mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);
+                self.mux = mux.with_reads(Reads::Pure).begun();
             }
             ["denies", "levels"] => {
                 let mux = Mux::new(Vec::new(), Deferral::None, Duration::from_secs(2), self.now);

@@ -25,6 +25,7 @@ mod orphans;
 mod pause;
 mod programs;
 mod queries;
+mod reads;
 mod reserved;
 mod schema;
 mod several;

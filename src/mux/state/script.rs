@@ -57,7 +57,7 @@ impl Mux {
         self.recorder
             .query(session.id, &sql, scs, count, in_block, self.now);
         for range in &statements {
-            self.deferral.note(&sql[range.clone()], scs);
+            self.note_text(&sql[range.clone()], scs);
         }
         let script = cut(
             session,
@@ -68,7 +68,7 @@ impl Mux {
             &self.settings,
         );
         flight.executed = flight.executed.max(match script.is_plain() {
-            true => script.executed,
+            true => self.reads.judge(script.executed),
             false => Executed::Anything,
         });
         flight.alone |= !script.is_plain();
@@ -397,7 +397,7 @@ fn cut(
         let statement = &text[range.clone()];
         let command = Command::of(statement, scs);
         belongings.note(session.id, &command, statement);
-        executed = executed.max(executed_by(&command, statement));
+        executed = executed.max(executed_by(&command, statement, scs));
         let replaced = session.replacements(&text, range.clone(), &command, scs, &declares);
         replacements.extend(replaced);
         let changes = match &command {

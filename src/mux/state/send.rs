@@ -38,7 +38,7 @@ impl Mux {
         let rest = fields.rest();
         let command = notify::with_types(command, Fields::new(rest.clone()));
         self.belongings.note(session.id, &command, &sql);
-        self.deferral.note(&sql, scs);
+        self.note_text(&sql, scs);
         let full_name = session.statement_name(&name);
         if name.is_empty() {
             self.put(&to_backend::close(b'S', &full_name));
@@ -269,7 +269,7 @@ impl Mux {
         if queries {
             flight.query();
         }
-        flight.executed = flight.executed.max(executed);
+        flight.executed = flight.executed.max(self.reads.judge(executed));
         flight.copies_in |= command == Command::CopyFromStdin;
         flight.alone |= command == Command::CopyFromStdin;
         flight.awaits_copy = command == Command::CopyFromStdin;
@@ -443,6 +443,12 @@ impl Mux {
             _ => Request::Close,
         };
         flight.expect(request, Reader::Client);
+    }
+
+    /// The text of a statement that is about to be run: it may change what is known of the database.
+    pub(super) fn note_text(&mut self, statement: &[u8], scs: bool) {
+        self.deferral.note(statement, scs);
+        self.reads.note(statement, scs);
     }
 
     /// A statement may change what has to be done when its transaction ends.

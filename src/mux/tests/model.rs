@@ -29,7 +29,7 @@ use self::stranger::Stranger;
 use self::writer::Writer;
 use super::{frontend_message, show_backend, show_frontend};
 use crate::mux::message::Message;
-use crate::mux::{Deferral, Mux, Reach, SessionId, Transmit, own};
+use crate::mux::{Deferral, Mux, Reach, Reads, SessionId, Transmit, own};
 
 #[test]
 fn each_session_sees_what_it_would_see_alone() {
@@ -85,6 +85,8 @@ struct Case {
     seed: u64,
     /// There are deferrable constraints.
     defers: bool,
+    /// What only reads may share a savepoint.
+    trusts: bool,
     programs: Vec<Program>,
 }
 
@@ -119,9 +121,11 @@ impl Case {
                 }
             })
             .collect();
+        let trusts = random.one_in(2);
         Self {
             seed,
             defers,
+            trusts,
             programs,
         }
     }
@@ -167,7 +171,10 @@ impl Case {
     }
 
     fn show(&self) -> String {
-        let mut text = format!("order {}, defers {}\n", self.seed, self.defers);
+        let mut text = format!(
+            "order {}, defers {}, trusts {}\n",
+            self.seed, self.defers, self.trusts
+        );
         for (session, program) in self.programs.iter().enumerate() {
             for request in &program.requests {
                 let messages: Vec<_> = request.iter().map(show_frontend).collect();
@@ -234,7 +241,11 @@ impl Run {
             true => Deferral::Known("public.c".to_owned()),
             false => Deferral::None,
         };
-        let mut mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), now);
+        let reads = match case.trusts {
+            true => Reads::Pure,
+            false => Reads::Doubtful,
+        };
+        let mut mux = Mux::new(Vec::new(), deferral, Duration::from_secs(2), now).with_reads(reads);
         let clients = case.programs.iter().map(|program| {
             let id = mux.handle_connect();
             let secret_key = program.cancellable.then_some(SECRET_KEY);

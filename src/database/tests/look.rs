@@ -1,0 +1,54 @@
+//! What is found in a database.
+
+use super::*;
+use crate::mux::Reads;
+
+async fn reads(server: &Server, sql: &str) -> Reads {
+    let schema = Schema::sql(format!(
+        "CREATE TABLE item (n int); CREATE SEQUENCE numbers; {sql}"
+    ));
+    let prepared = prepare::prepare(server, &steps(&schema)).await.expect(sql);
+    // What another process is told.
+    let again = prepare::prepare(server, &steps(&schema)).await.expect(sql);
+    assert_eq!(prepared.reads, again.reads, "{sql}");
+    prepared.reads
+}
+
+#[tokio::test]
+async fn what_cannot_write_when_it_is_read_is_trusted() {
+    let private = Private::join();
+    let server = server(&private.config("postgres", "postgres"));
+    for sql in [
+        "",
+        "CREATE EXTENSION pg_trgm",
+        "CREATE VIEW v AS SELECT n, lower('A') FROM item WHERE n > 0",
+        "CREATE DOMAIN positive AS int CHECK (VALUE > 0)",
+        "ALTER TABLE item ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON item USING (n = current_setting('a.b')::int)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_notify(''a'', ''b''); RETURN NEW; END'",
+    ] {
+        assert_eq!(reads(&server, sql).await, Reads::Pure, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_write_when_it_is_read_is_found() {
+    let private = Private::join();
+    let server = server(&private.config("postgres", "postgres"));
+    for sql in [
+        "CREATE FUNCTION note() RETURNS void LANGUAGE sql AS 'INSERT INTO item VALUES (1)'",
+        "CREATE FUNCTION stable() RETURNS text STABLE LANGUAGE sql AS $$SELECT set_config('a.b', 'c', false)$$",
+        "CREATE FUNCTION number(regclass) RETURNS bigint LANGUAGE internal AS 'nextval_oid'",
+        "CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int)",
+        "CREATE OPERATOR ### (FUNCTION = nextval, RIGHTARG = regclass)",
+        "CREATE CAST (text AS oid) WITH FUNCTION lo_import(text) AS IMPLICIT",
+        "CREATE VIEW v AS SELECT nextval('numbers')",
+        "ALTER TABLE item ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON item USING (set_config('a.b', 'c', false) = 'c')",
+        "CREATE DOMAIN noted AS int CHECK (nextval('numbers') > 0)",
+        "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; \
+         CREATE FOREIGN TABLE file (n int) SERVER files OPTIONS (filename '/dev/null')",
+        "CREATE FUNCTION define() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN EXECUTE ''CREATE VIEW v AS SELECT 1''; RETURN NEW; END'",
+    ] {
+        assert_eq!(reads(&server, sql).await, Reads::Doubtful, "{sql}");
+    }
+}
