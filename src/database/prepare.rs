@@ -139,14 +139,14 @@ impl Database {
         let rows = client
             .query_typed(
                 "SELECT bool_and(coalesce(right(comment, 10) = $3, false)),
-                    bool_and(coalesce(starts_with(comment, $4), false))
+                    bool_and(coalesce(strpos(comment, $4) > 0, false))
                 FROM pg_catalog.pg_database, pg_catalog.shobj_description(oid, 'pg_database') AS comment
                 WHERE datname IN ($1, $2) HAVING count(*) = 2",
                 &[
                     (&self.name, Type::TEXT),
                     (&self.template, Type::TEXT),
                     (&self.today, Type::TEXT),
-                    (&(self.comment.clone() + PURE), Type::TEXT),
+                    (&PURE, Type::TEXT),
                 ],
             )
             .await?;

@@ -52,3 +52,22 @@ async fn what_may_write_when_it_is_read_is_found() {
         assert_eq!(reads(&server, sql).await, Reads::Doubtful, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn what_was_found_is_known_to_another_package() {
+    let private = Private::join();
+    let server = server(&private.config("postgres", "postgres"));
+    let steps = steps(&Schema::sql("CREATE TABLE found ()"));
+    let first = prepare::prepare(&server, &steps).await.expect("a database");
+    let client = private.client("postgres").await;
+    for name in [&name(&first.config), &first.template] {
+        let elsewhere = format!(
+            "DO $$ BEGIN EXECUTE (SELECT format('COMMENT ON DATABASE {name} IS %L', regexp_replace(
+                 shobj_description(oid, 'pg_database'), 'prepared for [^,]*', 'prepared for /elsewhere'))
+                 FROM pg_database WHERE datname = '{name}'); END $$"
+        );
+        client.batch_execute(&elsewhere).await.expect("a comment");
+    }
+    let second = prepare::prepare(&server, &steps).await.expect("a database");
+    assert_eq!((first.reads, second.reads), (Reads::Pure, Reads::Pure));
+}
