@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use crate::config::Config;
 use crate::error::Result;
 use crate::mux::Reads;
-use crate::schema::{Schema, Step};
+use crate::schema::Schema;
 use lane::Template;
 use permission::Permission;
 use prepare::Prepared;
@@ -23,13 +23,11 @@ use server::Server;
 
 /// The database in which a test opens its transaction, and the one that a test's own is cloned from.
 ///
-/// Every test asks, once, for it reads the schema's files. The first one of a process that asks for a schema has it prepared,
-/// unless another process has done so before; the others, on whatever thread and runtime, wait for it. After an error the next
-/// one tries again.
+/// The first test of a process that asks for a schema reads its files, and has it prepared, unless another process has done so
+/// before; the others, on whatever thread and runtime, wait for it. After an error the next one tries again.
 pub(crate) async fn find(schema: &Schema, config: &Config) -> Result<Found> {
     let url = server::url(config)?;
-    let steps = schema.steps()?;
-    let database = known(url, Permission::of(config), steps);
+    let database = known(url, Permission::of(config), schema);
     let found = database
         .found
         .get_or_try_init(|| database.find(config))
@@ -46,7 +44,7 @@ pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_po
 struct Database {
     url: Option<server::Url>,
     permission: Permission,
-    steps: Option<Vec<Step>>,
+    schema: Schema,
     found: OnceCell<Found>,
 }
 
@@ -62,11 +60,12 @@ pub(crate) struct Found {
 
 impl Database {
     async fn find(&self, config: &Config) -> Result<Found> {
+        let steps = self.schema.steps()?;
         let server = match &self.url {
             Some(url) => Server::at(url, &self.permission, config)?,
             None => Server::embedded(config).await?,
         };
-        let Some(steps) = &self.steps else {
+        let Some(steps) = steps else {
             let config = server.config().clone();
             let template = match self.url {
                 Some(_) => Template::existing(server),
@@ -84,7 +83,7 @@ impl Database {
             config,
             template,
             reads,
-        } = prepare::prepare(&server, steps).await?;
+        } = prepare::prepare(&server, &steps).await?;
         let model = config.get_dbname().unwrap_or_default();
         Ok(Found {
             template: Template::prepared(server, model, template),
@@ -95,24 +94,19 @@ impl Database {
     }
 }
 
-/// The entry of `KNOWN` for this question. The texts themselves are compared, which is much cheaper than to take
-/// their fingerprint for every test.
-fn known(
-    url: Option<server::Url>,
-    permission: Permission,
-    steps: Option<Vec<Step>>,
-) -> Arc<Database> {
+/// The entry of `KNOWN` for this question.
+fn known(url: Option<server::Url>, permission: Permission, schema: &Schema) -> Arc<Database> {
     // Nothing between lock and unlock leaves the list half changed, so a panic there does no harm.
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(database) = known.iter().find(|database| {
-        database.url == url && database.permission == permission && database.steps == steps
+        database.url == url && database.permission == permission && database.schema.is_like(schema)
     }) {
         return Arc::clone(database);
     }
     let database = Arc::new(Database {
         url,
         permission,
-        steps,
+        schema: schema.clone(),
         found: OnceCell::new(),
     });
     known.push(Arc::clone(&database));

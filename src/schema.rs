@@ -16,7 +16,8 @@ pub(crate) use files::{Script, Watched};
 /// The tables, types and rows that every test of a case starts from.
 ///
 /// A schema is prepared once and committed, in a database of the crate's own, and found again by later tests, by
-/// other test processes and by later runs. Any change to its text makes another database.
+/// other test processes and by later runs. Any change to its text makes another database. Each process reads the files of a
+/// schema once, so that all of its tests see the same.
 ///
 /// ```
 /// use actix_shareddb::Schema;
@@ -27,7 +28,7 @@ pub(crate) use files::{Script, Watched};
 #[must_use = "a schema does nothing until a test case returns it"]
 pub struct Schema(Vec<Source>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Source {
     Existing,
     Sql(String),
@@ -137,7 +138,7 @@ impl Schema {
     }
 
     /// Makes the text of a file, or of all files below a directory, a part of the fingerprint: the files that the code of
-    /// [`run`](Self::run) or [`run_at`](Self::run_at) reads. They are read before each test, so that no change is missed.
+    /// [`run`](Self::run) or [`run_at`](Self::run_at) reads. Each test process reads them, so that no change is missed.
     ///
     /// The path is relative to the directory of the package under test. Hidden files don't count.
     ///
@@ -175,8 +176,12 @@ impl Schema {
         !matches!(self.0[..], [Source::Existing])
     }
 
-    /// What has to run in an empty database, read anew each time so that no change is missed; `None` for a database
-    /// that is used as it is.
+    /// Whether it's made of the same: the same directories, texts, and fingerprints of code.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    /// What has to run in an empty database, as the files are now; `None` for a database that is used as it is.
     pub(crate) fn steps(&self) -> Result<Option<Vec<Step>>> {
         if !self.is_prepared() {
             return Ok(None);

@@ -16,6 +16,7 @@ use tokio_postgres::Client;
 
 use super::*;
 use crate::error::Error;
+use crate::schema::Step;
 use private::{Private, connect};
 
 fn server(config: &Config) -> Server {
@@ -171,13 +172,13 @@ async fn files_run_in_order_and_each_as_in_a_new_session() {
 #[tokio::test]
 async fn a_changed_file_gives_another_database() {
     let private = Private::join();
-    let config = private.config("postgres", "postgres");
+    let server = server(&private.config("postgres", "postgres"));
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("1.sql");
     let schema = Schema::dir(dir.path());
     let resolve_with = async |text: &str| {
         fs::write(&file, text).expect("a file");
-        resolve(&schema, &config).await.expect("a database")
+        prepared(&server, &steps(&schema)).await
     };
     let first = resolve_with("CREATE TABLE changed_a ()").await;
     let second = resolve_with("CREATE TABLE changed_b ()").await;
@@ -252,7 +253,7 @@ fn code_runs_once_however_many_processes_start() {
 #[tokio::test]
 async fn code_runs_again_when_its_fingerprint_or_a_file_changes_and_not_else() {
     let private = Private::join();
-    let config = private.config("postgres", "postgres");
+    let server = server(&private.config("postgres", "postgres"));
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("V1__a.sql");
     let text = file.clone();
@@ -263,9 +264,7 @@ async fn code_runs_again_when_its_fingerprint_or_a_file_changes_and_not_else() {
     let with = |fingerprint: &str| Schema::run(fingerprint, code.clone()).depends_on(dir.path());
     let resolve_with = async |fingerprint: &str, text: &str| {
         fs::write(&file, text).expect("a file");
-        resolve(&with(fingerprint), &config)
-            .await
-            .expect("a database")
+        prepared(&server, &steps(&with(fingerprint))).await
     };
     let first = resolve_with("1", "CREATE TABLE noticed_a ()").await;
     let second = resolve_with("1", "CREATE TABLE noticed_b ()").await;
@@ -275,6 +274,26 @@ async fn code_runs_again_when_its_fingerprint_or_a_file_changes_and_not_else() {
     assert_ne!(name(&second), name(&third));
     assert_eq!(name(&first), name(&again));
     assert_eq!(count(&second, "noticed_b").await, 0);
+}
+
+#[tokio::test]
+async fn a_process_reads_the_files_of_a_schema_once() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("1.sql");
+    fs::write(&file, "CREATE TABEL read_once ()").expect("a file");
+    let failed = resolve(&Schema::dir(dir.path()), &config).await;
+    assert!(failed.is_err());
+    fs::write(&file, "CREATE TABLE read_once ()").expect("a file");
+    let first = resolve(&Schema::dir(dir.path()), &config).await;
+    fs::write(&file, "CREATE TABLE read_twice ()").expect("a file");
+    let second = resolve(&Schema::dir(dir.path()), &config).await;
+    let name = |found: &Result<_>| name(found.as_ref().expect("a database"));
+    assert_eq!(name(&first), name(&second));
+    let server = server(&config);
+    let of_another_process = prepared(&server, &steps(&Schema::dir(dir.path()))).await;
+    assert_ne!(Some(&*name(&first)), of_another_process.get_dbname());
 }
 
 /// As a tool in a process of its own does it, which connects by a URL.

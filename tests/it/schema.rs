@@ -32,21 +32,25 @@ async fn names(schema: &Schema) -> Vec<String> {
 
 #[tokio::test]
 async fn refinery_migrates_and_a_migration_that_comes_later_is_noticed() {
-    let folder = TempDir::new().unwrap();
-    let write = |name: &str, sql: &str| fs::write(folder.path().join(name), sql).unwrap();
-    write("V1__users.sql", "CREATE TABLE users (name text)");
-    // As numbers they come in this order, as texts they don't.
-    write("V9__nine.sql", "CREATE TABLE nine ()");
-    write(
-        "V10__admin.sql",
-        "DROP TABLE nine; INSERT INTO users VALUES ('zoe')",
-    );
-    let schema = refinery_schema(&folder);
+    let first = TempDir::new().unwrap();
+    let write = |folder: &TempDir, name: &str, sql: &str| {
+        fs::write(folder.path().join(name), sql).unwrap();
+    };
+    // A process reads the files once, so that the next one's are elsewhere.
+    let next = TempDir::new().unwrap();
+    for folder in [&first, &next] {
+        write(folder, "V1__users.sql", "CREATE TABLE users (name text)");
+        // As numbers they come in this order, as texts they don't.
+        write(folder, "V9__nine.sql", "CREATE TABLE nine ()");
+        let admin = "DROP TABLE nine; INSERT INTO users VALUES ('zoe')";
+        write(folder, "V10__admin.sql", admin);
+    }
+    let schema = refinery_schema(&first);
     assert_eq!(names(&schema).await, ["admin", "nine", "users", "zoe"]);
 
-    write("V11__bob.sql", "INSERT INTO users VALUES ('yan')");
+    write(&next, "V11__bob.sql", "INSERT INTO users VALUES ('yan')");
     assert_eq!(
-        names(&schema).await,
+        names(&refinery_schema(&next)).await,
         ["admin", "bob", "nine", "users", "yan", "zoe"]
     );
 }
