@@ -90,6 +90,11 @@ struct Figures {
     backend_waits: Option<f64>,
 }
 
+/// What all clients work in, as a test has it: the same tables, in a database of our own.
+fn prepared() -> Schema {
+    Schema::sql(format!("{SCHEMA}; ANALYZE"))
+}
+
 /// Measures, and says what came of it as tables.
 pub(crate) fn tables(rounds: usize) -> String {
     let server = ground::server();
@@ -151,11 +156,9 @@ impl Crew {
         let mut held: Vec<Held> = Vec::new();
         if way == Way::Shared {
             let config = Config::new()
-                .database_url(ground::url(target))
+                .database_url(ground::url(&ground::server()))
                 .pool_max_size(count);
-            let opened = SharedTransaction::open(&Schema::existing(), &config)
-                .await
-                .unwrap();
+            let opened = SharedTransaction::open(&prepared(), &config).await.unwrap();
             let pool = opened.pool().unwrap();
             for _ in 0..count {
                 held.push(Box::new(Pooled(pool.get().await.unwrap())));

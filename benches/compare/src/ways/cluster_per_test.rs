@@ -1,5 +1,6 @@
 //! A PostgreSQL per test: initdb, start, migrations; the `pgtemp` crate.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ impl Way for ClusterPerTest {
     fn run(&self, tests: usize, threads: usize) -> Duration {
         in_threads(tests, threads, || {
             // With a database of its own it waits until the server answers.
-            let mut builder = pgtemp::PgTempDB::builder().with_dbname("notes");
+            // It gives the same port to two that start together, if it is to find one.
+            let mut builder = pgtemp::PgTempDB::builder()
+                .with_dbname("notes")
+                .with_port(free_port());
             // As its documentation has it where initdb isn't in the path.
             if let Some(folder) = debian() {
                 builder = builder.with_bin_path(folder);
@@ -42,6 +46,16 @@ impl Way for ClusterPerTest {
 
     fn most(&self) -> usize {
         4
+    }
+}
+
+/// A port below those that the kernel hands out, so that nothing else takes it in the meantime.
+fn free_port() -> u16 {
+    loop {
+        let port = 20_000 + u16::try_from(ground::number() % 10_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
