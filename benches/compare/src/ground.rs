@@ -23,9 +23,7 @@ pub(crate) fn number() -> u32 {
 /// The migrations of an application with so many tables: ten tables to a file, each with a primary key, an index and a
 /// reference to the one before.
 pub(crate) fn migrations(tables: usize) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/migrations")
-        .join(tables.to_string());
+    let folder = migrations_folder(tables);
     fs::create_dir_all(&folder).unwrap();
     for first in (1..=tables).step_by(10) {
         let mut sql = String::new();
@@ -48,6 +46,13 @@ pub(crate) fn migrations(tables: usize) -> PathBuf {
         fs::write(path, sql).unwrap();
     }
     folder
+}
+
+/// Where they are.
+pub(crate) fn migrations_folder(tables: usize) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/migrations")
+        .join(tables.to_string())
 }
 
 /// All migrations as one text.

@@ -17,7 +17,7 @@ struct Notes<const TABLES: usize, const COMMITS: bool>;
 
 impl<const TABLES: usize, const COMMITS: bool> LiveServerTestCase for Notes<TABLES, COMMITS> {
     fn schema() -> Schema {
-        Schema::dir(ground::migrations(TABLES))
+        Schema::dir(ground::migrations_folder(TABLES))
     }
 
     fn config() -> Config {
@@ -67,6 +67,7 @@ pub(crate) struct Transaction(usize);
 
 impl Transaction {
     pub(crate) fn new(tables: usize) -> Self {
+        ground::migrations(tables);
         Self(tables)
     }
 }
@@ -86,6 +87,7 @@ pub(crate) struct Lane(usize);
 
 impl Lane {
     pub(crate) fn new(tables: usize) -> Self {
+        ground::migrations(tables);
         Self(tables)
     }
 }
