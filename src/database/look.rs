@@ -5,8 +5,8 @@ use tokio_postgres::Client;
 use crate::error::Result;
 use crate::mux::Reads;
 
-/// Routines, but for those of C that an extension brings, and for triggers that plainly define nothing; operators, casts,
-/// views, policies and domains that call what is volatile; foreign tables.
+/// Routines, but for those of an extension that are of C or not volatile, and for triggers that plainly define nothing;
+/// operators, casts, views, policies and domains that call what is volatile; foreign tables.
 const MAY_WRITE_WHEN_READ: &str = "
     SELECT EXISTS (SELECT FROM pg_catalog.pg_foreign_table)
     OR EXISTS (

@@ -99,7 +99,6 @@ struct Database {
     config: tokio_postgres::Config,
 }
 
-#[derive(PartialEq, Eq)]
 enum State {
     Absent,
     Ready(Reads),

@@ -26,9 +26,7 @@ impl Deferral {
         if let Self::Known(names) = self
             && !names.is_empty()
             && let Some(first) = Tokens::new(statement, scs).next()
-            && ["DROP", "ALTER", "DO", "CALL"]
-                .iter()
-                .any(|word| first.is_word(word))
+            && first.is_one_of(&["DROP", "ALTER", "DO", "CALL"])
         {
             *self = Self::Changed;
         }

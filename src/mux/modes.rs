@@ -143,7 +143,7 @@ pub(super) fn takes_snapshot(command: &Command, statement: &[u8], scs: bool) -> 
         Command::Other => {
             let first = Tokens::new(statement, scs).next();
             let words = ["SHOW", "FETCH", "MOVE", "CHECKPOINT"];
-            first.is_some_and(|first| !words.iter().any(|word| first.is_word(word)))
+            first.is_some_and(|first| !first.is_one_of(&words))
         }
         _ => true,
     }

@@ -8,8 +8,8 @@
 //! * its text is a query, locks no rows, and calls none but well-known functions of PostgreSQL's, which [`only_reads`]
 //!   says;
 //! * nothing else that it may run in passing, such as an operator, a view or a policy, is anything but PostgreSQL's own,
-//!   or can write: a look at the catalog says so when the backend is new;
-//! * and no statement since then can have made such a thing, which [`Reads::note`] watches.
+//!   or can write: a look at the catalog says so when the database is prepared, which nobody changes afterwards;
+//! * and no statement of the test's can have made such a thing, which [`Reads::note`] watches.
 
 use super::block::Executed;
 use super::lexer::{Kind, Token, Tokens};
@@ -29,7 +29,7 @@ impl Reads {
     pub(super) fn note(&mut self, statement: &[u8], scs: bool) {
         if *self == Self::Pure
             && let Some(first) = Tokens::new(statement, scs).next()
-            && !HARMLESS.iter().any(|word| first.is_word(word))
+            && !first.is_one_of(&HARMLESS)
         {
             *self = Self::Doubtful;
         }
@@ -58,13 +58,13 @@ pub(super) fn only_reads(statement: &[u8], scs: bool) -> bool {
     let Some(mut last) = tokens.next() else {
         return false;
     };
-    if !last.is_word("SELECT") && !last.is_word("WITH") && !last.is_word("VALUES") {
+    if !last.is_one_of(&["SELECT", "WITH", "VALUES"]) {
         return false;
     }
     let mut is_qualified = false;
     for token in tokens {
         let is_fine = match token.kind {
-            Kind::Word => !WRITES.iter().any(|word| token.is_word(word)),
+            Kind::Word => !token.is_one_of(&WRITES),
             Kind::Symbol if token.text == b"(" => !is_qualified && may_open(&last),
             Kind::Unterminated => false,
             _ => true,
@@ -84,10 +84,7 @@ const WRITES: [&str; 6] = ["DELETE", "FOR", "INSERT", "INTO", "MERGE", "UPDATE"]
 /// Whether a parenthesis behind this begins no call of a function that might do anything but compute.
 fn may_open(before: &Token<'_>) -> bool {
     match before.kind {
-        Kind::Word => {
-            let is_one_of = |words: &[&str]| words.iter().any(|word| before.is_word(word));
-            is_one_of(&KEYWORDS) || is_one_of(&FUNCTIONS)
-        }
+        Kind::Word => before.is_one_of(&KEYWORDS) || before.is_one_of(&FUNCTIONS),
         Kind::Symbol => true,
         _ => false,
     }

@@ -3,38 +3,37 @@
 use super::*;
 use crate::mux::Reads;
 
-async fn reads(server: &Server, sql: &str) -> Reads {
-    let schema = Schema::sql(format!(
-        "CREATE TABLE item (n int); CREATE SEQUENCE numbers; {sql}"
-    ));
-    let prepared = prepare::prepare(server, &steps(&schema)).await.expect(sql);
-    // What another process is told.
-    let again = prepare::prepare(server, &steps(&schema)).await.expect(sql);
-    assert_eq!(prepared.reads, again.reads, "{sql}");
-    prepared.reads
+/// Beside a table and a sequence each of these is found to be so, by the process that prepares it and by the next one.
+async fn assert_each(definitions: &[&str], expected: Reads) {
+    let private = Private::join();
+    let server = server(&private.config("postgres", "postgres"));
+    for sql in definitions {
+        let schema = Schema::sql(format!(
+            "CREATE TABLE item (n int); CREATE SEQUENCE numbers; {sql}"
+        ));
+        for _ in 0..2 {
+            let prepared = prepare::prepare(&server, &steps(&schema)).await.expect(sql);
+            assert_eq!(prepared.reads, expected, "{sql}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn what_cannot_write_when_it_is_read_is_trusted() {
-    let private = Private::join();
-    let server = server(&private.config("postgres", "postgres"));
-    for sql in [
+    let definitions = [
         "",
         "CREATE EXTENSION pg_trgm",
         "CREATE VIEW v AS SELECT n, lower('A') FROM item WHERE n > 0",
         "CREATE DOMAIN positive AS int CHECK (VALUE > 0)",
         "ALTER TABLE item ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON item USING (n = current_setting('a.b')::int)",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_notify(''a'', ''b''); RETURN NEW; END'",
-    ] {
-        assert_eq!(reads(&server, sql).await, Reads::Pure, "{sql}");
-    }
+    ];
+    assert_each(&definitions, Reads::Pure).await;
 }
 
 #[tokio::test]
 async fn what_may_write_when_it_is_read_is_found() {
-    let private = Private::join();
-    let server = server(&private.config("postgres", "postgres"));
-    for sql in [
+    let definitions = [
         "CREATE FUNCTION note() RETURNS void LANGUAGE sql AS 'INSERT INTO item VALUES (1)'",
         "CREATE FUNCTION stable() RETURNS text STABLE LANGUAGE sql AS $$SELECT set_config('a.b', 'c', false)$$",
         "CREATE FUNCTION number(regclass) RETURNS bigint LANGUAGE internal AS 'nextval_oid'",
@@ -48,9 +47,8 @@ async fn what_may_write_when_it_is_read_is_found() {
          CREATE FOREIGN TABLE file (n int) SERVER files OPTIONS (filename '/dev/null')",
         "CREATE FUNCTION define() RETURNS trigger LANGUAGE plpgsql AS \
          'BEGIN EXECUTE ''CREATE VIEW v AS SELECT 1''; RETURN NEW; END'",
-    ] {
-        assert_eq!(reads(&server, sql).await, Reads::Doubtful, "{sql}");
-    }
+    ];
+    assert_each(&definitions, Reads::Doubtful).await;
 }
 
 #[tokio::test]

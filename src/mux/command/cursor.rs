@@ -54,7 +54,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn is_at_assignment(&self) -> bool {
         self.peek().is_some_and(|token| {
             ["=", "."].iter().any(|symbol| token.is_symbol(symbol))
-                || ["TO", "FROM"].iter().any(|word| token.is_word(word))
+                || token.is_one_of(&["TO", "FROM"])
         })
     }
 
@@ -109,7 +109,6 @@ impl<'a> Cursor<'a> {
         let negative = self.accept_symbol("-");
         let signed = negative || self.accept_symbol("+");
         let token = self.peek()?;
-        let is_word = |words: &[&str]| words.iter().any(|word| token.is_word(word));
         match token.kind {
             Kind::Number => {
                 self.next();
@@ -118,7 +117,7 @@ impl<'a> Cursor<'a> {
             }
             _ if signed => None,
             Kind::String => self.string(),
-            Kind::Word if is_word(&["TRUE", "FALSE", "ON"]) => {
+            Kind::Word if token.is_one_of(&["TRUE", "FALSE", "ON"]) => {
                 self.next();
                 Some(token.text.to_ascii_lowercase())
             }

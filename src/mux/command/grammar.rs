@@ -406,7 +406,7 @@ fn declare_cursor(cursor: &mut Cursor<'_>) -> Option<Command> {
     while !cursor.accept("CURSOR") {
         let option = cursor.next()?;
         let words = ["NO", "SCROLL", "BINARY", "ASENSITIVE", "INSENSITIVE"];
-        if !words.iter().any(|word| option.is_word(word)) {
+        if !option.is_one_of(&words) {
             return None;
         }
     }
