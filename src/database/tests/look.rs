@@ -47,6 +47,8 @@ async fn what_may_write_when_it_is_read_is_found() {
          CREATE FOREIGN TABLE file (n int) SERVER files OPTIONS (filename '/dev/null')",
         "CREATE FUNCTION define() RETURNS trigger LANGUAGE plpgsql AS \
          'BEGIN EXECUTE ''CREATE VIEW v AS SELECT 1''; RETURN NEW; END'",
+        "CREATE FUNCTION alter() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN ALTER DOMAIN positive ADD CHECK (nextval(''numbers'') > 0); RETURN NEW; END'",
     ];
     assert_each(&definitions, Reads::Doubtful).await;
 }
