@@ -1,10 +1,12 @@
 //! Which server and which database a test works in: found once per process, prepared once per server.
 
 mod code;
+mod comment;
 pub(crate) mod lane;
 mod look;
 mod permission;
 mod prepare;
+mod ready;
 mod server;
 mod session;
 
@@ -18,7 +20,7 @@ use crate::mux::Reads;
 use crate::schema::Schema;
 use lane::Template;
 use permission::Permission;
-use prepare::Prepared;
+use ready::Prepared;
 use server::Server;
 
 /// The database in which a test opens its transaction, and the one that a test's own is cloned from.

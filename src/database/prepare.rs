@@ -9,19 +9,21 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use postgres_protocol::escape::{escape_identifier, escape_literal};
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::code;
+use super::comment;
 use super::lane::Strategy;
 use super::look;
+use super::ready::{Names, Prepared, State};
 use super::server::Server;
 use super::session::{Session, into_cause};
 use crate::error::{Error, Result};
 use crate::mux::Reads;
-use crate::schema::{self, Script, Step, fingerprint};
+use crate::schema::{Script, Step};
 
 /// The database that holds what `steps` make, prepared if it isn't there.
 pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<Prepared> {
@@ -29,36 +31,36 @@ pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<Prepared>
     loop {
         let maintenance = Session::open(server, server.config()).await?;
         let database = Database::named(server, &maintenance.client, steps).await?;
-        if let State::Ready(reads) = database.state(&maintenance.client).await? {
+        if let State::Ready(reads) = database.names.state(&maintenance.client).await? {
             maintenance.close().await;
-            return Ok(database.prepared(reads));
+            return Ok(Prepared::new(server, database.names, reads));
         }
         if lock(&maintenance.client, &database).await? {
             // Another process may have prepared it in between.
-            let reads = match database.state(&maintenance.client).await? {
+            let reads = match database.names.state(&maintenance.client).await? {
                 State::Ready(reads) => reads,
                 // A date that can't be set only lets the database be dropped sooner, and it is prepared again.
                 State::NotUsedToday(reads) => {
-                    for name in [&database.name, &database.template] {
-                        let _ = database.mark_used(&maintenance.client, name, reads).await;
+                    for name in [&database.names.database, &database.names.template] {
+                        let _ = comment::write(&maintenance.client, name, reads).await;
                     }
                     reads
                 }
                 State::Absent => {
                     let reads = build(server, &maintenance.client, &database, steps).await?;
-                    drop_unused(&maintenance.client, &database).await;
+                    drop_unused(&maintenance.client).await;
                     reads
                 }
             };
             maintenance.close().await;
-            return Ok(database.prepared(reads));
+            return Ok(Prepared::new(server, database.names, reads));
         }
         // Who prepares may need the connection that this one would wait with.
         maintenance.close().await;
         if began.elapsed() > PATIENCE {
             return Err(Error::new(format!(
                 "another test process has been preparing the database {} for ten minutes",
-                database.name
+                database.names.database
             ))
             .help(
                 "end it if it hangs, is stopped or sits in a debugger; its session on the server is shown by\n    \
@@ -69,145 +71,43 @@ pub(super) async fn prepare(server: &Server, steps: &[Step]) -> Result<Prepared>
     }
 }
 
-/// What a schema has become.
-pub(super) struct Prepared {
-    pub(super) config: tokio_postgres::Config,
-    /// A copy of it, to which nobody connects, as who clones it demands.
-    pub(super) template: String,
-    pub(super) reads: Reads,
-}
-
 /// How long another process may take to prepare.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A schema takes longer than this to prepare, and a look costs a tenth of it.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// The database of one schema on one server.
+/// The database of one schema on one server, while it is being prepared.
 struct Database {
-    name: String,
-    template: String,
+    names: Names,
     /// Its name until it is complete.
     draft: String,
     /// That of the template until then.
     template_draft: String,
     role: String,
-    /// Today, as the server says, and as `mark_used` writes it.
-    today: String,
-    /// How the comment of all databases of this package begins.
-    comment: String,
-    config: tokio_postgres::Config,
-}
-
-enum State {
-    Absent,
-    Ready(Reads),
-    NotUsedToday(Reads),
 }
 
 impl Database {
     async fn named(server: &Server, client: &Client, steps: &[Step]) -> Result<Self> {
         let row = client
             .query_typed(
-                "SELECT current_user::text, to_char(current_date, 'YYYY-MM-DD'),
-                    (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
+                "SELECT current_user::text, oid FROM pg_catalog.pg_database WHERE datname = current_database()",
                 &[],
             )
             .await?
             .pop()
             .ok_or_else(|| Error::new(format!("{} doesn't say who is connected", server.name())))?;
-        let role: String = row.get(0);
-        let name = format!("shareddb_{}", fingerprint(steps, &role));
-        let mut config = server.config().clone();
-        config.dbname(&name);
+        let (role, through): (String, u32) = (row.get(0), row.get(1));
+        let names = Names::of(steps, &role);
         Ok(Self {
             // Advisory locks belong to a database, so those who connect through another one hold another lock. They
             // must not drop our draft, hence the database's number.
-            draft: format!("{name}_draft_{}", row.get::<_, u32>(2)),
-            template_draft: format!("{name}_copy_{}", row.get::<_, u32>(2)),
-            template: format!("{name}_template"),
-            name,
+            draft: format!("{}_draft_{through}", names.database),
+            template_draft: format!("{}_copy_{through}", names.database),
+            names,
             role,
-            today: row.get(1),
-            comment: comment()?,
-            config,
         })
     }
-
-    async fn state(&self, client: &Client) -> Result<State> {
-        let rows = client
-            .query_typed(
-                "SELECT bool_and(coalesce(right(comment, 10) = $3, false)),
-                    bool_and(coalesce(strpos(comment, $4) > 0, false))
-                FROM pg_catalog.pg_database, pg_catalog.shobj_description(oid, 'pg_database') AS comment
-                WHERE datname IN ($1, $2) HAVING count(*) = 2",
-                &[
-                    (&self.name, Type::TEXT),
-                    (&self.template, Type::TEXT),
-                    (&self.today, Type::TEXT),
-                    (&PURE, Type::TEXT),
-                ],
-            )
-            .await?;
-        let Some(row) = rows.first() else {
-            return Ok(State::Absent);
-        };
-        let reads = match row.get(1) {
-            true => Reads::Pure,
-            false => Reads::Doubtful,
-        };
-        Ok(match row.get(0) {
-            true => State::Ready(reads),
-            false => State::NotUsedToday(reads),
-        })
-    }
-
-    fn prepared(self, reads: Reads) -> Prepared {
-        Prepared {
-            config: self.config,
-            template: self.template,
-            reads,
-        }
-    }
-
-    /// Dates the database, so that those that nobody uses any more can be dropped, and notes down what was found in it.
-    async fn mark_used(&self, client: &Client, name: &str, reads: Reads) -> Result<()> {
-        let found = match reads {
-            Reads::Pure => PURE,
-            Reads::Doubtful => "",
-        };
-        let comment = format!("{}{found}last used {}", self.comment, self.today);
-        Ok(client.batch_execute(&comment_on(name, &comment)).await?)
-    }
-}
-
-/// How the comment of all databases of this package begins; what was found and the date of their last use follow.
-fn comment() -> Result<String> {
-    let package = schema::package_dir()?;
-    Ok(format!(
-        "actix-shareddb: prepared for {}, ",
-        package.display()
-    ))
-}
-
-/// What the comment says then of a database of which that is known.
-const PURE: &str = "holds nothing that writes when it's read, ";
-
-fn comment_on(name: &str, comment: &str) -> String {
-    format!(
-        "COMMENT ON DATABASE {} IS {}",
-        escape_identifier(name),
-        escape_literal(comment)
-    )
-}
-
-/// Makes a database one of those that are dropped when nobody has used them for long.
-pub(super) async fn date(client: &Client, name: &str) -> Result<()> {
-    let today = "SELECT to_char(current_date, 'YYYY-MM-DD')";
-    let rows = client.query_typed(today, &[]).await?;
-    let today: &str = rows.first().map_or("", |row| row.get(0));
-    let comment = format!("{}last used {today}", comment()?);
-    Ok(client.batch_execute(&comment_on(name, &comment)).await?)
 }
 
 /// The server's own limits are for applications: here they would end a wait, or a session that has to stay.
@@ -226,7 +126,7 @@ async fn lock(client: &Client, database: &Database) -> Result<bool> {
     let locked = client
         .query_typed(
             "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))",
-            &[(&database.name, Type::TEXT)],
+            &[(&database.names.database, Type::TEXT)],
         )
         .await?;
     Ok(locked.first().is_some_and(|row| row.get(0)))
@@ -258,8 +158,8 @@ async fn build(
         return outcome;
     }
     // The database itself comes last: it is complete when it has its template.
-    rename(client, &database.template_draft, &database.template).await?;
-    rename(client, &database.draft, &database.name).await?;
+    rename(client, &database.template_draft, &database.names.template).await?;
+    rename(client, &database.draft, &database.names.database).await?;
     outcome
 }
 
@@ -305,9 +205,7 @@ async fn copy(client: &Client, database: &Database, reads: Reads) -> Result<()> 
         escape_identifier(&database.template_draft)
     );
     client.batch_execute(&closed).await?;
-    database
-        .mark_used(client, &database.template_draft, reads)
-        .await
+    comment::write(client, &database.template_draft, reads).await
 }
 
 /// PostgreSQL has waited by then for those who were about to go.
@@ -329,9 +227,7 @@ async fn fill(
     database: &Database,
     steps: &[Step],
 ) -> Result<Reads> {
-    database
-        .mark_used(client, &database.draft, Reads::Doubtful)
-        .await?;
+    comment::write(client, &database.draft, Reads::Doubtful).await?;
     let mut config = server.config().clone();
     config.dbname(&database.draft);
     let session = Session::open(server, &config).await?;
@@ -343,7 +239,7 @@ async fn fill(
         }
     }
     let reads = look::reads(&session.client).await?;
-    database.mark_used(client, &database.draft, reads).await?;
+    comment::write(client, &database.draft, reads).await?;
     session.close().await;
     Ok(reads)
 }
@@ -420,7 +316,10 @@ fn cannot_create(server: &Server, database: &Database, error: tokio_postgres::Er
 
 /// Drops this package's databases that no test has used for a while: those of earlier versions of its schema. Others
 /// may be in use by a test process of this moment, of another branch perhaps.
-async fn drop_unused(client: &Client, database: &Database) {
+async fn drop_unused(client: &Client) {
+    let Ok(beginning) = comment::beginning() else {
+        return;
+    };
     let unused = client
         .query_typed(
             "SELECT datname::text FROM pg_catalog.pg_database
@@ -428,7 +327,7 @@ async fn drop_unused(client: &Client, database: &Database) {
                 AND right(pg_catalog.shobj_description(oid, 'pg_database'), 10) < to_char(current_date - 7, 'YYYY-MM-DD')
                 AND starts_with(datname::text, 'shareddb_')
                 AND datname NOT IN (SELECT datname FROM pg_catalog.pg_stat_activity WHERE datname IS NOT NULL)",
-            &[(&database.comment, Type::TEXT)],
+            &[(&beginning, Type::TEXT)],
         )
         .await;
     // A courtesy to the server's disk, which must not fail a test: someone else may be dropping the same ones.

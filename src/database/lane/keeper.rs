@@ -11,10 +11,11 @@ use tokio::sync::OnceCell;
 
 use super::strategy::Strategy;
 use super::template::Template;
-use crate::database::prepare;
 use crate::database::server::Server;
 use crate::database::session::{Session, into_cause};
+use crate::database::{comment, prepare};
 use crate::error::{Error, Result};
+use crate::mux::Reads;
 use crate::secret;
 
 /// The one that works on this server for this process.
@@ -207,7 +208,7 @@ impl Clone {
             .on_thread(async move {
                 let name = name.unwrap_or_default();
                 let session = keeper.session().await?;
-                prepare::date(&session.client, &name).await?;
+                comment::write(&session.client, &name, Reads::Doubtful).await?;
                 keeper.put_back(session);
                 Ok(name)
             })

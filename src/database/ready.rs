@@ -1,0 +1,91 @@
+//! Whether what a schema becomes is there, so that nothing has to be prepared.
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::comment::PURE;
+use super::server::Server;
+use crate::error::Result;
+use crate::mux::Reads;
+use crate::schema::{Step, fingerprint};
+
+/// What a schema has become.
+pub(super) struct Prepared {
+    pub(super) config: tokio_postgres::Config,
+    /// A copy of it, to which nobody connects, as who clones it demands.
+    pub(super) template: String,
+    pub(super) reads: Reads,
+}
+
+impl Prepared {
+    pub(super) fn new(server: &Server, names: Names, reads: Reads) -> Self {
+        let mut config = server.config().clone();
+        config.dbname(&names.database);
+        Self {
+            config,
+            template: names.template,
+            reads,
+        }
+    }
+}
+
+/// What the databases of a schema are called.
+pub(super) struct Names {
+    pub(super) database: String,
+    pub(super) template: String,
+}
+
+/// Who connects decides on privileges, so each role has databases of its own.
+impl Names {
+    pub(super) fn of(steps: &[Step], role: &str) -> Self {
+        let database = format!("shareddb_{}", fingerprint(steps, role));
+        Self {
+            template: format!("{database}_template"),
+            database,
+        }
+    }
+
+    /// Asks on any connection to the server.
+    pub(super) async fn state(&self, client: &Client) -> Result<State> {
+        let messages = client.simple_query(&self.question()).await?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some((row.get(0), row.get(1))),
+            _ => None,
+        });
+        Ok(row.map_or(State::Absent, |(today, pure)| State::of(today, pure)))
+    }
+
+    /// Whether the databases were used today, and whether nothing in them writes when it's read. There is no
+    /// row if one of them is missing.
+    fn question(&self) -> String {
+        format!(
+            "SELECT bool_and(coalesce(right(comment, 10) = to_char(current_date, 'YYYY-MM-DD'), false)),
+                bool_and(coalesce(strpos(comment, {}) > 0, false))
+            FROM pg_catalog.pg_database, pg_catalog.shobj_description(oid, 'pg_database') AS comment
+            WHERE datname IN ({}, {}) HAVING count(*) = 2",
+            escape_literal(PURE),
+            escape_literal(&self.database),
+            escape_literal(&self.template)
+        )
+    }
+}
+
+pub(super) enum State {
+    Absent,
+    Ready(Reads),
+    NotUsedToday(Reads),
+}
+
+impl State {
+    /// Of what the server says, as text.
+    fn of(today: Option<&str>, pure: Option<&str>) -> Self {
+        let reads = match pure {
+            Some("t") => Reads::Pure,
+            _ => Reads::Doubtful,
+        };
+        match today {
+            Some("t") => Self::Ready(reads),
+            _ => Self::NotUsedToday(reads),
+        }
+    }
+}
