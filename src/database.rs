@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::isolation::Isolation;
 use crate::mux::Reads;
 use crate::schema::Schema;
 use lane::Template;
@@ -26,20 +27,21 @@ use server::Server;
 /// The database in which a test opens its transaction, and the one that a test's own is cloned from.
 ///
 /// The first test of a process that asks for a schema reads its files, and has it prepared, unless another process has done so
-/// before; the others, on whatever thread and runtime, wait for it. After an error the next one tries again.
-pub(crate) async fn find(schema: &Schema, config: &Config) -> Result<Found> {
+/// before; the others, on whatever thread and runtime, wait for it. After an error the next one tries again. Where it's there
+/// already, a test that is isolated by a transaction finds it with the connection that it goes on to use.
+pub(crate) async fn find(schema: &Schema, isolation: Isolation, config: &Config) -> Result<Found> {
     let url = server::url(config)?;
     let database = known(url, Permission::of(config), schema);
     let found = database
         .found
-        .get_or_try_init(|| database.find(config))
+        .get_or_try_init(|| database.find(isolation, config))
         .await?;
     Ok(found.clone())
 }
 
 /// The same for who only wants the address of the former.
 pub(crate) async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres::Config> {
-    Ok(find(schema, config).await?.config)
+    Ok(find(schema, Isolation::Database, config).await?.config)
 }
 
 /// What a test asks for, and what was found for it.
@@ -61,7 +63,7 @@ pub(crate) struct Found {
 }
 
 impl Database {
-    async fn find(&self, config: &Config) -> Result<Found> {
+    async fn find(&self, isolation: Isolation, config: &Config) -> Result<Found> {
         let steps = self.schema.steps()?;
         let server = match &self.url {
             Some(url) => Server::at(url, &self.permission, config)?,
@@ -81,11 +83,18 @@ impl Database {
                 template,
             });
         };
+        let ready = match isolation {
+            Isolation::Transaction => ready::at_once(&server, &steps, config).await,
+            Isolation::Database => None,
+        };
         let Prepared {
             config,
             template,
             reads,
-        } = prepare::prepare(&server, &steps).await?;
+        } = match ready {
+            Some(prepared) => prepared,
+            None => prepare::prepare(&server, &steps).await?,
+        };
         let model = config.get_dbname().unwrap_or_default();
         Ok(Found {
             template: Template::prepared(server, model, template),

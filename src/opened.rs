@@ -233,13 +233,18 @@ impl fmt::Debug for DatabaseUrls<'_> {
 impl Declared {
     async fn find(&self) -> Result<Found> {
         match &self.choice {
-            Choice::Share(schema) => database::find(schema, &self.config).await,
+            Choice::Share(schema) => {
+                let isolation = Isolation::of(&self.config)?;
+                database::find(schema, isolation, &self.config).await
+            }
             Choice::External if self.config.url().is_none() => {
                 Err(Error::new("the external database has no URL").help(
                     "say by Config::database_url which one it is, or share it; what the application commits there stays",
                 ))
             }
-            Choice::External => database::find(&Schema::existing(), &self.config).await,
+            Choice::External => {
+                database::find(&Schema::existing(), Isolation::Database, &self.config).await
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::backend::{Answer, Backend, Queue, Tls};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mux::message::{Message, to_backend};
 use crate::mux::{Deferral, own, redirect};
@@ -17,6 +18,22 @@ use crate::mux::{Deferral, own, redirect};
 pub(crate) struct Ready {
     pub(crate) backend: Backend,
     pub(crate) deferral: Deferral,
+}
+
+/// The connection of the outer transaction: with settings that it needs for its own life, and one for that of the test. As
+/// options they are what RESET goes back to. What stands behind those of the user's own wins over them.
+pub(crate) fn target(database: &tokio_postgres::Config, config: &Config) -> tokio_postgres::Config {
+    let mut target = database.clone();
+    target.options(format!(
+        "{} {} -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 {}",
+        config.lock_option(),
+        database.get_options().unwrap_or_default(),
+        redirect::options(),
+    ));
+    if target.get_application_name().is_none() {
+        target.application_name("actix-shareddb");
+    }
+    target
 }
 
 /// A kept backend, or a new one. In a database that is `prepared`, in which nobody commits anything, what was once found
@@ -38,7 +55,7 @@ pub(crate) async fn open(
             };
             if !prepared {
                 match constraints(&mut kept.backend, Vec::new()).await {
-                    Ok(deferral) => kept.deferral = deferral,
+                    Ok((deferral, _)) => kept.deferral = deferral,
                     Err(_) => continue,
                 }
             }
@@ -47,13 +64,27 @@ pub(crate) async fn open(
         match Backend::connect(target, tls).await {
             Ok(mut backend) => {
                 let first = preparation(&backend);
-                let deferral = constraints(&mut backend, first).await?;
+                let (deferral, _) = constraints(&mut backend, first).await?;
                 return Ok(Ready { backend, deferral });
             }
             // Another test of this process may end meanwhile, and keep its backend.
             Err(error) => queue.wait(error, give_up_kept).await?,
         }
     }
+}
+
+/// A new backend, and the row that it answers a question with, all in the round trip that it begins with anyway.
+pub(crate) async fn ask(
+    target: &tokio_postgres::Config,
+    tls: Option<&Tls>,
+    question: &str,
+) -> Result<(Ready, Option<Vec<Option<String>>>)> {
+    let mut backend = Backend::connect(target, tls).await?;
+    let mut first = vec![to_backend::query(question.as_bytes())];
+    first.extend(preparation(&backend));
+    let (deferral, answers) = constraints(&mut backend, first).await?;
+    let row = answers.first().and_then(Answer::row);
+    Ok((Ready { backend, deferral }, row))
 }
 
 /// The constraints that are deferred initially, by name, and whether any can be deferred.
@@ -73,19 +104,23 @@ fn preparation(backend: &Backend) -> Vec<Message> {
     messages
 }
 
-/// Asks how the database defers constraints, in one round trip with what else is to be sent first.
-async fn constraints(backend: &mut Backend, mut messages: Vec<Message>) -> Result<Deferral> {
+/// Asks how the database defers constraints, in one round trip with what else is to be sent first. Gives all answers, too.
+async fn constraints(
+    backend: &mut Backend,
+    mut messages: Vec<Message>,
+) -> Result<(Deferral, Vec<Answer>)> {
     messages.push(to_backend::query(DEFERRABLE.as_bytes()));
     let answers = backend.exchange(&messages).await?;
     if let Some(error) = answers.iter().find_map(Answer::error) {
         return Err(Error::new("the outer transaction could not be begun").because(error));
     }
     let row = answers.last().and_then(Answer::row).unwrap_or_default();
-    Ok(match &row[..] {
+    let deferral = match &row[..] {
         [Some(names), Some(any)] if any == "t" => Deferral::Known(names.clone()),
         [None, Some(any)] if any == "t" => Deferral::Known(String::new()),
         _ => Deferral::None,
-    })
+    };
+    Ok((deferral, answers))
 }
 
 /// What doesn't end with a transaction: prepared statements, what sequences remember, advisory locks of the session.

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::case::{run, run_in};
+use crate::isolation::Isolation;
 use crate::mux::Reads;
 pub use crate::queries::Capture;
 pub use crate::verdict::Outcome;
@@ -22,7 +23,7 @@ pub async fn resolve(schema: &Schema, config: &Config) -> Result<tokio_postgres:
 
 /// Opens a shared transaction in a database as it is, of which its user says that nothing in it writes when it's read.
 pub async fn open_trusted(config: &Config) -> Result<SharedTransaction> {
-    let mut found = database::find(&Schema::existing(), config).await?;
+    let mut found = database::find(&Schema::existing(), Isolation::Transaction, config).await?;
     found.reads = Reads::Pure;
     SharedTransaction::open_in(found, config, config.connection_limit()).await
 }

@@ -63,7 +63,7 @@ impl TestDatabase {
     /// As [`SharedTransaction::open`], and if the database can't be cloned.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
         let isolation = Isolation::of(config)?;
-        let found = database::find(schema, config).await?;
+        let found = database::find(schema, isolation, config).await?;
         Self::open_in(found, isolation, config, config.connection_limit()).await
     }
 

@@ -15,10 +15,11 @@ use crate::database::{self, Found};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::insider::Insider;
+use crate::isolation::Isolation;
 use crate::mux::driver::{Driver, SessionStream};
 use crate::mux::message::parameter;
 use crate::mux::record::Origin;
-use crate::mux::{Deferral, Mux, redirect};
+use crate::mux::{Deferral, Mux};
 use crate::outer::{self, Ready};
 use crate::pool;
 use crate::queries::Recording;
@@ -95,19 +96,18 @@ impl SharedTransaction {
     ///
     /// If there is no PostgreSQL, if it can't be reached or refuses the user, and if the schema can't be prepared.
     pub async fn open(schema: &Schema, config: &Config) -> Result<Self> {
-        let found = database::find(schema, config).await?;
+        let found = database::find(schema, Isolation::Transaction, config).await?;
         Self::open_in(found, config, config.connection_limit()).await
     }
 
     /// The same where the database has been found, with so much patience while the server is full.
     pub(crate) async fn open_in(found: Found, config: &Config, patience: Duration) -> Result<Self> {
-        let mut target = found.config;
         // Where the user has named the application, that is its name.
-        let name = match target.get_application_name() {
+        let name = match found.config.get_application_name() {
             Some(_) => None,
             None => test_name(),
         };
-        add_options(&mut target, config);
+        let target = outer::target(&found.config, config);
         let Ready { backend, deferral } =
             outer::open(&target, config.encryption(), patience, found.is_prepared).await?;
         let canceller = backend.canceller();
@@ -372,19 +372,4 @@ fn test_name() -> Option<String> {
     let start = name.len().saturating_sub(63);
     let start = (start..=name.len()).find(|&start| name.is_char_boundary(start))?;
     Some(name[start..].to_owned())
-}
-
-/// Settings that the outer transaction needs for its own life, and one for that of the test. As options of the connection
-/// they are what RESET goes back to. What stands behind those of the user's own wins over them.
-fn add_options(target: &mut tokio_postgres::Config, config: &Config) {
-    let options = format!(
-        "{} {} -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 {}",
-        config.lock_option(),
-        target.get_options().unwrap_or_default(),
-        redirect::options(),
-    );
-    target.options(options);
-    if target.get_application_name().is_none() {
-        target.application_name("actix-shareddb");
-    }
 }

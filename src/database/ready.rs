@@ -5,8 +5,10 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::comment::PURE;
 use super::server::Server;
+use crate::config::Config;
 use crate::error::Result;
 use crate::mux::Reads;
+use crate::outer;
 use crate::schema::{Step, fingerprint};
 
 /// What a schema has become.
@@ -49,17 +51,17 @@ impl Names {
     pub(super) async fn state(&self, client: &Client) -> Result<State> {
         let messages = client.simple_query(&self.question()).await?;
         let row = messages.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some((row.get(0), row.get(1))),
+            SimpleQueryMessage::Row(row) => Some((row.get(1), row.get(2))),
             _ => None,
         });
         Ok(row.map_or(State::Absent, |(today, pure)| State::of(today, pure)))
     }
 
-    /// Whether the databases were used today, and whether nothing in them writes when it's read. There is no
+    /// Who is connected, whether the databases were used today, and whether nothing in them writes when it's read. There is no
     /// row if one of them is missing.
     fn question(&self) -> String {
         format!(
-            "SELECT bool_and(coalesce(right(comment, 10) = to_char(current_date, 'YYYY-MM-DD'), false)),
+            "SELECT current_user, bool_and(coalesce(right(comment, 10) = to_char(current_date, 'YYYY-MM-DD'), false)),
                 bool_and(coalesce(strpos(comment, {}) > 0, false))
             FROM pg_catalog.pg_database, pg_catalog.shobj_description(oid, 'pg_database') AS comment
             WHERE datname IN ({}, {}) HAVING count(*) = 2",
@@ -88,4 +90,34 @@ impl State {
             _ => Self::NotUsedToday(reads),
         }
     }
+}
+
+/// Looks on a connection that is then kept for the next test of this process, which it saves one: to connect costs more than
+/// all else that is done for a test.
+///
+/// None says that this doesn't tell. The databases may be missing, or the server full, or the role not the one that logs in.
+pub(super) async fn at_once(
+    server: &Server,
+    steps: &[Step],
+    settings: &Config,
+) -> Option<Prepared> {
+    let role = server.config().get_user()?;
+    let names = Names::of(steps, role);
+    let question = names.question();
+    let prepared = Prepared::new(server, names, Reads::Doubtful);
+    let target = outer::target(&prepared.config, settings);
+    let tls = settings.encryption();
+    let (backend, row) = outer::ask(&target, tls, &question).await.ok()?;
+    let row = row?;
+    let [Some(is), today, pure] = &row[..] else {
+        return None;
+    };
+    let State::Ready(reads) = State::of(today.as_deref(), pure.as_deref()) else {
+        return None;
+    };
+    if is != role {
+        return None;
+    }
+    backend.keep(target, tls);
+    Some(Prepared { reads, ..prepared })
 }

@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use super::server::Server;
 use crate::backend::{self, Queue};
 use crate::error::Result;
+use crate::outer;
 
 /// A connection with the task that drives it.
 pub(super) struct Session {
@@ -19,9 +20,12 @@ impl Session {
         let (client, connection) = loop {
             match backend::client(config, server.tls()).await {
                 Ok(connected) => break connected,
-                Err(error) => queue.wait(error, || {}).await.map_err(|error| {
-                    error.during(format!("cannot connect to {}", server.name()))
-                })?,
+                Err(error) => queue
+                    .wait(error, outer::give_up_kept)
+                    .await
+                    .map_err(|error| {
+                        error.during(format!("cannot connect to {}", server.name()))
+                    })?,
             }
         };
         let connection = tokio::spawn(async move {

@@ -3,6 +3,7 @@ mod footprint;
 mod lane;
 mod look;
 mod private;
+mod ready;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

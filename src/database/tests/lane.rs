@@ -5,7 +5,7 @@ use super::*;
 use crate::database::lane::OwnDatabase;
 
 async fn open_own(schema: &Schema, config: &Config) -> Result<OwnDatabase> {
-    OwnDatabase::open_in(find(schema, config).await?, config).await
+    OwnDatabase::open_in(find(schema, Isolation::Database, config).await?, config).await
 }
 
 async fn open(schema: &Schema, config: &Config) -> (OwnDatabase, tokio_postgres::Config) {
