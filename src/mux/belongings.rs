@@ -18,8 +18,8 @@ pub(super) struct Belongings {
     orphans: Orphans,
     /// What a batch that has its turn is about to give up of that.
     pending: Orphans,
-    /// What was given up of that in the transaction under way, or in the last one, so that it is back if that is rolled back.
-    given_up: Orphans,
+    /// Whether a temporary table was given up: a checkpoint that knew it brings it back.
+    may_come_back: bool,
 }
 
 /// What belongs to nobody.
@@ -50,15 +50,24 @@ impl Belongings {
         self.orphans.advisory |= self.advisory.remove(&id);
     }
 
+    /// Whether a batch that has its turn now is to give anything up.
+    pub(super) fn has_orphans(&self) -> bool {
+        self.can_be_given_up() != Orphans::default()
+    }
+
+    fn can_be_given_up(&self) -> Orphans {
+        Orphans {
+            temporary: self.orphans.temporary && self.temporary.is_empty(),
+            advisory: self.orphans.advisory && self.advisory.is_empty(),
+        }
+    }
+
     /// A batch has its turn: what gives up what those have left that have ended, before anything of it is run.
     pub(super) fn give_up_orphans(&mut self) -> Option<String> {
         if self.pending != Orphans::default() {
             return None;
         }
-        let gives_up = Orphans {
-            temporary: self.orphans.temporary && self.temporary.is_empty(),
-            advisory: self.orphans.advisory && self.advisory.is_empty(),
-        };
+        let gives_up = self.can_be_given_up();
         if gives_up == Orphans::default() {
             return None;
         }
@@ -71,27 +80,22 @@ impl Belongings {
         ))
     }
 
-    /// That is sent.
+    /// That is sent, where no rollback of a client's reaches it.
     pub(super) fn gave_up(&mut self) {
-        self.given_up = std::mem::take(&mut self.pending);
+        let pending = std::mem::take(&mut self.pending);
+        self.may_come_back |= pending.temporary;
     }
 
-    /// The batch is over, or has to be sent again, and that wasn't sent.
+    /// The batch is over, and that wasn't sent.
     pub(super) fn still_pending(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         self.orphans.temporary |= pending.temporary;
         self.orphans.advisory |= pending.advisory;
     }
 
-    /// The transaction was kept.
-    pub(super) fn kept(&mut self) {
-        self.given_up = Orphans::default();
-    }
-
-    /// The transaction was rolled back. A lock that was given up stays so.
-    pub(super) fn rolled_back(&mut self) {
-        self.orphans.temporary |= self.given_up.temporary;
-        self.given_up = Orphans::default();
+    /// A checkpoint was restored. A lock that was given up stays so.
+    pub(super) fn restored(&mut self) {
+        self.orphans.temporary |= self.may_come_back;
     }
 
     /// Whether somebody else may hold advisory locks.
@@ -171,12 +175,21 @@ mod tests {
         assert!(belongings.give_up_orphans().is_some());
         belongings.gave_up();
         assert_eq!(belongings.give_up_orphans(), None);
-        belongings.rolled_back();
+    }
+
+    #[test]
+    fn what_a_checkpoint_brings_back_is_given_up_again() {
+        let a = SessionId(1);
+        let mut belongings = Belongings::default();
+        belongings.restored();
+        assert!(!belongings.has_orphans());
+        belongings.note(a, &Command::Other, b"CREATE TEMP TABLE x ()");
+        belongings.leave(a);
         assert!(belongings.give_up_orphans().is_some());
         belongings.gave_up();
-        belongings.kept();
-        belongings.rolled_back();
-        assert_eq!(belongings.give_up_orphans(), None);
+        assert!(!belongings.has_orphans());
+        belongings.restored();
+        assert!(belongings.has_orphans());
     }
 
     #[test]

@@ -241,8 +241,8 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// A message is about to be sent: begins the transaction it belongs to, and says what must precede it. The settings
-    /// are handed over where no ROLLBACK TO reaches them: when the standing savepoint is released, before it is set. A message
+    /// A message is about to be sent: begins the transaction it belongs to, and says what must precede it. What others
+    /// have left is put away where no ROLLBACK TO reaches: when the standing savepoint is released, before it is set. A message
     /// of our own needs no modes, which may still change.
     pub(crate) fn start(&mut self, hands_over: bool, in_mode: bool) -> Option<Prologue> {
         if self.block == Block::None {

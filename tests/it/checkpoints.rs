@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actix_shareddb::{Config, Result, Schema, SharedTransaction};
-use tokio_postgres::Client;
+use actix_shareddb::{__private, Config, Result, Schema, SharedTransaction};
+use tokio_postgres::{Client, NoTls};
 
 async fn open() -> SharedTransaction {
     open_with(&Config::new()).await
@@ -277,5 +277,26 @@ async fn a_checkpoint_is_nobodys_statement() -> Result<()> {
         .await;
     restored?;
     assert_eq!((queries.len(), more.len()), (0, 0));
+    transaction.rollback().await
+}
+
+/// A temporary table of a client that has gone comes back, and nobody else has to see it.
+#[tokio::test]
+async fn what_a_client_has_left_is_given_up_again() -> Result<()> {
+    let transaction = open().await;
+    let b = transaction.pool()?.get().await?;
+    let (a, connection) = tokio_postgres::Config::new()
+        .user("a")
+        .connect_raw(__private::session(&transaction), NoTls)
+        .await?;
+    let connection = tokio::spawn(connection);
+    a.batch_execute("CREATE TEMP TABLE x AS SELECT 1").await?;
+    let checkpoint = transaction.checkpoint().await?;
+    drop(a);
+    connection.await.expect("no panic")?;
+    assert!(b.batch_execute("SELECT FROM x").await.is_err());
+    transaction.restore(&checkpoint).await?;
+    assert!(b.batch_execute("SELECT FROM x").await.is_err());
+    drop(b);
     transaction.rollback().await
 }

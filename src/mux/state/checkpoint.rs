@@ -75,6 +75,7 @@ impl Mux {
         self.settings
             .go_back_to(memory.settings, |id| sessions.contains_key(&id));
         self.tables.roll_back();
+        self.belongings.restored();
         self.deferral = memory.deferral;
         for (id, session) in &mut self.sessions {
             match memory.held.get(id) {

@@ -63,6 +63,7 @@ impl Mux {
         session.block.status() != b'E'
             && !expected.holds_backend()
             && !self.settings.needs_handover(id)
+            && !self.belongings.has_orphans()
             && self.recorder.origin(id) != Origin::Own
             && self.faults.is_empty()
             && !expected.guard.is_undone()
@@ -124,10 +125,6 @@ impl Mux {
                 continue;
             };
             flight.make_void(session);
-            match flight.orphans.take() {
-                Some(_) => self.belongings.still_pending(),
-                None => self.belongings.rolled_back(),
-            }
             self.recorder.forget(id);
             session.phase = Phase::Waiting { since: self.now };
             waiting.push(id);

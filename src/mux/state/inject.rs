@@ -32,7 +32,7 @@ impl Mux {
                 flight.expect(Request::Close, Reader::Guard);
             }
         }
-        let hands_over = self.settings.needs_handover(flight.session);
+        let hands_over = flight.orphans.is_some() || self.settings.needs_handover(flight.session);
         let Some(prologue) = flight.ahead.start(hands_over, in_mode) else {
             return self.note_tables(flight, || Reader::Check { commit: false });
         };
@@ -51,6 +51,7 @@ impl Mux {
                 self.run_own(flight, statement, || Reader::Guard);
             } else if let Some(handover) = &handover {
                 self.run_text(flight, handover, || Reader::Guard);
+                self.give_up_orphans(flight);
             }
             if step == Move::Begin
                 && let Some(name) = &self.name
@@ -60,10 +61,6 @@ impl Mux {
                 self.run_text(flight, sql, || Reader::Guard);
             }
             self.settle_tables(flight, step);
-        }
-        if let Some(sql) = flight.orphans.take() {
-            self.belongings.gave_up();
-            self.run_text(flight, sql, || Reader::Guard);
         }
         // They were of the transaction before.
         if self.returns_cursors && moves.iter().any(|&step| step != Move::HandOver) {
@@ -96,19 +93,25 @@ impl Mux {
         }
     }
 
+    /// As settings are, so that nobody's rollback brings it back.
+    fn give_up_orphans(&mut self, flight: &mut Flight) {
+        if let Some(sql) = flight.orphans.take() {
+            self.belongings.gave_up();
+            self.run_text(flight, sql, || Reader::Guard);
+        }
+    }
+
     /// The transaction before was kept or undone, and so were the tables that it has made.
     fn settle_tables(&mut self, flight: &mut Flight, step: Move) {
         match step {
             // The next savepoint isn't set yet, so this is not undone with what follows.
             Move::Release => {
-                self.belongings.kept();
                 self.note_tables(flight, || Reader::Guard);
                 if let Some(sql) = self.tables.commit() {
                     self.run_text(flight, sql, || Reader::Guard);
                 }
             }
             Move::RollBack | Move::RollBackNested => {
-                self.belongings.rolled_back();
                 self.tables.roll_back();
             }
             Move::Begin | Move::Set | Move::Nest | Move::HandOver => {}

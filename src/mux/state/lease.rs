@@ -71,9 +71,6 @@ impl Mux {
             guard: guard.map_or(self.guard, Guard::behind_another),
         };
         let mut flight = Box::new(Flight::new(id, standing));
-        if flight.standing.guard.is_undone() {
-            self.belongings.rolled_back();
-        }
         flight.orphans = self.belongings.give_up_orphans();
         flight.told = session.told().clone();
         flight.read_only = session.default_transaction_read_only();

@@ -6,6 +6,7 @@ mod copy;
 mod deferred;
 mod extended;
 mod held;
+mod left_behind;
 mod levels;
 mod malformed;
 mod notify;
