@@ -5,8 +5,8 @@
 //! statement costs. But a statement that writes and was taken for a read would be undone by the next one that fails, so whatever
 //! isn't known to be a read is none:
 //!
-//! * its text is a query, locks no rows, and calls none but well-known functions of PostgreSQL's, which [`only_reads`]
-//!   says;
+//! * its text is a query, locks no rows, and calls none but well-known functions of PostgreSQL's, in whatever notation, which
+//!   [`only_reads`] says;
 //! * nothing else that it may run in passing, such as an operator, a view or a policy, is anything but PostgreSQL's own,
 //!   or can write: a look at the catalog says so when the database is prepared, which nobody changes afterwards;
 //! * and no statement of the test's can have made such a thing, which [`Reads::note`] watches.
@@ -61,11 +61,15 @@ pub(super) fn only_reads(statement: &[u8], scs: bool) -> bool {
     if !last.is_one_of(&["SELECT", "WITH", "VALUES"]) {
         return false;
     }
-    let mut is_qualified = false;
+    let (mut is_qualified, mut is_of_catalog) = (false, false);
     for token in tokens {
         let is_fine = match token.kind {
+            Kind::Word | Kind::QuotedIdentifier if last.is_symbol(".") => {
+                is_of_catalog || !may_be_called_as_attribute(&token)
+            }
             Kind::Word => !token.is_one_of(&WRITES),
             Kind::Symbol if token.text == b"(" => !is_qualified && may_open(&last),
+            Kind::Symbol if token.text == b"." => may_be_qualified(&last),
             Kind::Unterminated => false,
             _ => true,
         };
@@ -73,10 +77,30 @@ pub(super) fn only_reads(statement: &[u8], scs: bool) -> bool {
             return false;
         }
         is_qualified = last.is_symbol(".");
+        is_of_catalog = last.is_word("pg_catalog");
         last = token;
     }
     true
 }
+
+/// Whether a dot behind this makes no function of what follows, as in `(1).f` or `$1.f`, which are `f(1)` and `f($1)`.
+fn may_be_qualified(before: &Token<'_>) -> bool {
+    matches!(before.kind, Kind::Word | Kind::QuotedIdentifier)
+}
+
+/// Whether a column's name may be that of a function of PostgreSQL's that takes one value and has an effect that a rollback
+/// undoes. In `SELECT x.f FROM generate_series(1, 2) AS x` the column is `f(x)`.
+fn may_be_called_as_attribute(name: &Token<'_>) -> bool {
+    let begins = |prefix: &[u8]| {
+        let start = name.text.get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let is_disguised = begins(b"U&");
+    is_disguised || PREFIXES.iter().any(|prefix| begins(prefix))
+}
+
+/// How their names begin, which are about large objects, locks, collations and origins.
+const PREFIXES: [&[u8]; 4] = [b"lo_", b"\"lo_", b"pg_", b"\"pg_"];
 
 /// What a query has to name where it writes a table, or locks its rows.
 const WRITES: [&str; 6] = ["DELETE", "FOR", "INSERT", "INTO", "MERGE", "UPDATE"];
@@ -130,6 +154,7 @@ mod tests {
             "SELECT coalesce(sum(amount), 0)::numeric(10, 2) FROM b WHERE at > now() - interval '1 day' -- FOR UPDATE",
             "SELECT 'nextval(''a'')', $$setval($$",
             "SELECT row_number() OVER (PARTITION BY a ORDER BY b) FROM c UNION (SELECT 1)",
+            "SELECT t.oid, a.update, 1.5 FROM pg_catalog.pg_type t JOIN pg_catalog.\"pg_enum\" a ON t.oid = a.enumtypid",
         ] {
             assert!(only_reads(sql.as_bytes(), true), "{sql}");
         }
@@ -157,6 +182,14 @@ mod tests {
             "WITH x AS (INSERT INTO item VALUES (1) RETURNING id) SELECT * FROM x",
             "WITH x AS (DELETE FROM item RETURNING id) SELECT * FROM x",
             "SELECT 'open",
+            "SELECT (1).lo_create",
+            "SELECT $1 . lo_create",
+            "SELECT (ARRAY[1])[1].lo_create",
+            "SELECT a[1].lo_create",
+            "SELECT x.LO_create FROM generate_series(1, 2) AS x",
+            "SELECT x.\"lo_create\" FROM generate_series(1, 2) AS x",
+            "SELECT x.U&\"!006co_create\" UESCAPE '!' FROM generate_series(1, 2) AS x",
+            "SELECT pg_catalog.x.pg_advisory_xact_lock FROM generate_series(1, 2) AS x",
         ] {
             assert!(!only_reads(sql.as_bytes(), true), "{sql}");
         }

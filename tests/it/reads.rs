@@ -3,7 +3,7 @@
 
 use actix_shareddb::{__private, Config, Result, Schema, SharedTransaction};
 
-use crate::stage::{Database, SCHEMA, connect};
+use crate::stage::{A, Database, SCHEMA, connect, same};
 
 /// Notes down what is read.
 const NOTE: &str = "CREATE FUNCTION note(n int) RETURNS int LANGUAGE plpgsql AS \
@@ -97,4 +97,20 @@ async fn what_a_read_has_written_is_kept_when_the_next_one_fails() {
         })
         .await;
     }
+}
+
+/// `(n).f` is `f(n)`.
+#[tokio::test]
+async fn a_function_may_be_called_as_an_attribute() {
+    same(async |s| {
+        for create in [
+            "SELECT (987654).lo_create",
+            "SELECT x.lo_create FROM generate_series(987654, 987654) AS x",
+        ] {
+            s.query(A, create).await;
+            s.query(A, "SELECT 1/0").await;
+            s.query(A, "SELECT lo_unlink(987654)").await;
+        }
+    })
+    .await;
 }
