@@ -14,7 +14,7 @@ const MAY_WRITE_WHEN_READ: &str = "
         WHERE p.oid >= 16384
         AND NOT (
             l.lanname = 'plpgsql' AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
-            AND p.prosrc !~* 'alter|create|execute|import')
+            AND p.prosrc !~* '\\m(alter|create|execute|import)\\M')
         AND NOT (
             (l.lanname IN ('c', 'internal') OR p.provolatile <> 'v')
             AND EXISTS (

@@ -27,6 +27,7 @@ async fn what_cannot_write_when_it_is_read_is_trusted() {
         "CREATE DOMAIN positive AS int CHECK (VALUE > 0)",
         "ALTER TABLE item ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON item USING (n = current_setting('a.b')::int)",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_notify(''a'', ''b''); RETURN NEW; END'",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.created_at := now(); RETURN NEW; END'",
     ];
     assert_each(&definitions, Reads::Pure).await;
 }
