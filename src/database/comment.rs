@@ -19,10 +19,14 @@ pub(super) fn beginning() -> Result<String> {
 /// What the comment says then of a database of which that is known.
 pub(super) const PURE: &str = "holds nothing that writes when it's read, ";
 
+/// Not in the time zone of a session, which the database may determine.
+pub(super) const TODAY: &str =
+    "pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')";
+
 /// Dates a database, so that it is dropped when nobody has used it for long, and notes down what was found in it.
 pub(super) async fn write(client: &Client, name: &str, reads: Reads) -> Result<()> {
-    let today = "SELECT to_char(current_date, 'YYYY-MM-DD')";
-    let rows = client.query_typed(today, &[]).await?;
+    let today = format!("SELECT {TODAY}");
+    let rows = client.query_typed(&today, &[]).await?;
     let today: &str = rows.first().map_or("", |row| row.get(0));
     let found = match reads {
         Reads::Pure => PURE,

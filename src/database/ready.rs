@@ -3,7 +3,7 @@
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::comment::PURE;
+use super::comment::{PURE, TODAY};
 use super::server::Server;
 use crate::config::Config;
 use crate::error::Result;
@@ -61,10 +61,10 @@ impl Names {
     /// row if one of them is missing.
     fn question(&self) -> String {
         format!(
-            "SELECT current_user, bool_and(coalesce(right(comment, 10) = to_char(current_date, 'YYYY-MM-DD'), false)),
-                bool_and(coalesce(strpos(comment, {}) > 0, false))
+            "SELECT current_user, pg_catalog.bool_and(coalesce(pg_catalog.right(comment, 10) = {TODAY}, false)),
+                pg_catalog.bool_and(coalesce(pg_catalog.strpos(comment, {}) > 0, false))
             FROM pg_catalog.pg_database, pg_catalog.shobj_description(oid, 'pg_database') AS comment
-            WHERE datname IN ({}, {}) HAVING count(*) = 2",
+            WHERE datname IN ({}, {}) HAVING pg_catalog.count(*) = 2",
             escape_literal(PURE),
             escape_literal(&self.database),
             escape_literal(&self.template)

@@ -72,6 +72,19 @@ async fn all_is_found_that_a_preparation_finds() {
 }
 
 #[tokio::test]
+async fn a_database_may_have_a_time_zone_in_which_it_is_another_day() {
+    let private = Private::join();
+    let config = private.config("postgres", "postgres");
+    for zone in ["<-12>12", "<+12>-12"] {
+        let schema = Schema::sql(format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), '{zone}'); END $$"
+        ));
+        prepared(&server(&config), &steps(&schema)).await;
+        assert!(found(&config, &schema).await.is_some(), "{zone}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_prepared() {
     let private = Private::join();
     let config = private.config("postgres", "postgres");
