@@ -84,7 +84,7 @@ impl Database {
             });
         };
         let ready = match isolation {
-            Isolation::Transaction => ready::at_once(&server, &steps, config).await,
+            Isolation::Transaction => ready::at_once(&server, &steps, config).await?,
             Isolation::Database => None,
         };
         let Prepared {

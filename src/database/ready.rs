@@ -5,6 +5,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::comment::{PURE, TODAY};
 use super::server::Server;
+use crate::backend::{Queue, says_full};
 use crate::config::Config;
 use crate::error::Result;
 use crate::mux::Reads;
@@ -95,29 +96,48 @@ impl State {
 /// Looks on a connection that is then kept for the next test of this process, which it saves one: to connect costs more than
 /// all else that is done for a test.
 ///
-/// None says that this doesn't tell. The databases may be missing, or the server full, or the role not the one that logs in.
+/// None says that this doesn't tell: the databases may be missing, or the role not the one that logs in, or the server may let
+/// nobody in at all, of which [`prepare`](super::prepare) tells better.
+///
+/// # Errors
+///
+/// If the server is full for too long.
 pub(super) async fn at_once(
     server: &Server,
     steps: &[Step],
     settings: &Config,
-) -> Option<Prepared> {
-    let role = server.config().get_user()?;
+) -> Result<Option<Prepared>> {
+    let Some(role) = server.config().get_user() else {
+        return Ok(None);
+    };
     let names = Names::of(steps, role);
     let question = names.question();
     let prepared = Prepared::new(server, names, Reads::Doubtful);
     let target = outer::target(&prepared.config, settings);
     let tls = settings.encryption();
-    let (backend, row) = outer::ask(&target, tls, &question).await.ok()?;
-    let row = row?;
+    let mut queue = Queue::new(server.patience());
+    let (backend, row) = loop {
+        match outer::ask(&target, tls, &question).await {
+            Ok(answered) => break answered,
+            Err(error) if says_full(&error) => {
+                queue
+                    .wait(error, outer::give_up_kept)
+                    .await
+                    .map_err(|error| server.cannot_connect(error))?;
+            }
+            Err(_) => return Ok(None),
+        }
+    };
+    let row = row.unwrap_or_default();
     let [Some(is), today, pure] = &row[..] else {
-        return None;
+        return Ok(None);
     };
     let State::Ready(reads) = State::of(today.as_deref(), pure.as_deref()) else {
-        return None;
+        return Ok(None);
     };
     if is != role {
-        return None;
+        return Ok(None);
     }
     backend.keep(target, tls);
-    Some(Prepared { reads, ..prepared })
+    Ok(Some(Prepared { reads, ..prepared }))
 }

@@ -113,6 +113,10 @@ impl Server {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
+
+    pub(super) fn cannot_connect(&self, error: Error) -> Error {
+        error.during(format!("cannot connect to {}", self.name))
+    }
 }
 
 /// Two modes of libpq's are unknown to `tokio_postgres`, with which it is the connector that verifies.

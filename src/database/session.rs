@@ -23,9 +23,7 @@ impl Session {
                 Err(error) => queue
                     .wait(error, outer::give_up_kept)
                     .await
-                    .map_err(|error| {
-                        error.during(format!("cannot connect to {}", server.name()))
-                    })?,
+                    .map_err(|error| server.cannot_connect(error))?,
             }
         };
         let connection = tokio::spawn(async move {

@@ -95,11 +95,15 @@ async fn one_who_has_waited_long_enough_is_told() {
             .expect_err("no transaction");
         let told = format!("{error:?}");
         let place = format!("FOLDER/.s.PGSQL.{}", server.port());
+        // What the schema has become is called by its fingerprint.
+        let database = told.split('\'').nth(3).unwrap_or_default();
+        let is_prepared = database.starts_with("shareddb_");
+        assert_eq!(is_prepared, !event.is_empty(), "{told}");
         assert_eq!(
             told.replace(&server.directory().display().to_string(), "FOLDER"),
             format!(
                 "{event}the server has had no connection to spare for 1ns\n  \
-                 caused by: no connection to PostgreSQL at {place} (user 'alice', database 'postgres')\n  \
+                 caused by: no connection to PostgreSQL at {place} (user 'alice', database '{database}')\n  \
                  caused by: FATAL 53300: remaining connection slots are reserved for non-replication superuser connections\n  \
                  help: raise max_connections of the server; run fewer tests at a time (--test-threads), each of which \
                  takes one connection for each of its databases; or let them wait longer (Config::connection_limit_timeout)"

@@ -18,7 +18,8 @@ async fn prepared_for(private: &Private, role: &str, schema: &Schema) -> Prepare
 
 /// What a test of a process of its own finds.
 async fn found(config: &Config, schema: &Schema) -> Option<Prepared> {
-    at_once(&server(config), &steps(schema), config).await
+    let found = at_once(&server(config), &steps(schema), config).await;
+    found.expect("no error")
 }
 
 async fn sessions(private: &Private, database: &str) -> Vec<i32> {
