@@ -62,11 +62,7 @@ pub(crate) async fn open(
             return Ok(kept);
         }
         match Backend::connect(target, tls).await {
-            Ok(mut backend) => {
-                let first = preparation(&backend);
-                let (deferral, _) = constraints(&mut backend, first).await?;
-                return Ok(Ready { backend, deferral });
-            }
+            Ok(backend) => return Ok(prepare(backend, Vec::new()).await?.0),
             // Another test of this process may end meanwhile, and keep its backend.
             Err(error) => queue.wait(error, give_up_kept).await?,
         }
@@ -79,12 +75,17 @@ pub(crate) async fn ask(
     tls: Option<&Tls>,
     question: &str,
 ) -> Result<(Ready, Option<Vec<Option<String>>>)> {
-    let mut backend = Backend::connect(target, tls).await?;
-    let mut first = vec![to_backend::query(question.as_bytes())];
+    let backend = Backend::connect(target, tls).await?;
+    let question = to_backend::query(question.as_bytes());
+    let (ready, answers) = prepare(backend, vec![question]).await?;
+    Ok((ready, answers.first().and_then(Answer::row)))
+}
+
+/// Makes a new backend ready, in one round trip with what else is to be sent first. Gives all answers, too.
+async fn prepare(mut backend: Backend, mut first: Vec<Message>) -> Result<(Ready, Vec<Answer>)> {
     first.extend(preparation(&backend));
     let (deferral, answers) = constraints(&mut backend, first).await?;
-    let row = answers.first().and_then(Answer::row);
-    Ok((Ready { backend, deferral }, row))
+    Ok((Ready { backend, deferral }, answers))
 }
 
 /// The constraints that are deferred initially, by name, and whether any can be deferred.
